@@ -1,0 +1,544 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * HMM on DAX: a device mirrors files on persistent memory, mapped by page
+ * table leaves of every size, and sees the bytes that the CPU sees.
+ *
+ * The device is lib/test_hmm.c. The memory is named in the environment, since
+ * a device-dax is overwritten from its start:
+ *
+ *   HMM_DAX_EXT4, HMM_DAX_XFS	folders on file systems mounted with -o dax,
+ *				made so that files get 2 MiB-aligned blocks
+ *				(mkfs.ext4 -E stride=512,stripe_width=512;
+ *				mkfs.xfs -d su=2m,sw=1)
+ *   HMM_DAX_DEV_4K, _2M, _1G	character devices of that alignment
+ *				(ndctl create-namespace -m devdax -a ...)
+ *
+ * What is not named is skipped. Anonymous memory, THP and hugetlb go through
+ * the same tests as controls.
+ */
+#include "kselftest_harness.h"
+#include "hugepage_settings.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <linux/memfd.h>
+#include <linux/mman.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+/*
+ * This is a private UAPI to the kernel test module so it isn't exported
+ * in the usual include/uapi/... directory.
+ */
+#include <lib/test_hmm_uapi.h>
+#include <mm/vm_util.h>
+
+#define KB(n)		((size_t)(n) << 10)
+#define MB(n)		((size_t)(n) << 20)
+#define GB(n)		((size_t)(n) << 30)
+
+/* The device moves this much at a time: its bounce buffer is kernel memory. */
+#define WINDOW		MB(2)
+
+enum backing { FS, DEV, ANON, THP, HUGETLB };
+
+HUGETLB_SETUP_DEFAULT_PAGES(8)
+
+FIXTURE(hmm_dax)
+{
+	int dmirror;
+	int fd;			/* the file or device; -1: none */
+	size_t page;
+	size_t npages;		/* of the mapping */
+	size_t nleaves;
+	char *map;		/* the mapping under test, page tables empty */
+	unsigned char leaf_flag;/* HMM_DMIRROR_PROT_* that tells its leaf size */
+	char *buf;		/* WINDOW bytes, resident */
+	unsigned char *perm;	/* npages bytes, resident */
+};
+
+FIXTURE_VARIANT(hmm_dax)
+{
+	enum backing backing;
+	const char *env;
+	size_t leaf;		/* bytes; 4 KiB stands for the page size */
+	size_t size;
+};
+
+FIXTURE_VARIANT_ADD(hmm_dax, ext4_4k)
+{
+	FS, "HMM_DAX_EXT4", KB(4), MB(2)
+};
+
+FIXTURE_VARIANT_ADD(hmm_dax, ext4_2m)
+{
+	FS, "HMM_DAX_EXT4", MB(2), MB(16)
+};
+
+FIXTURE_VARIANT_ADD(hmm_dax, xfs_4k)
+{
+	FS, "HMM_DAX_XFS", KB(4), MB(2)
+};
+
+FIXTURE_VARIANT_ADD(hmm_dax, xfs_2m)
+{
+	FS, "HMM_DAX_XFS", MB(2), MB(16)
+};
+
+FIXTURE_VARIANT_ADD(hmm_dax, devdax_4k)
+{
+	DEV, "HMM_DAX_DEV_4K", KB(4), MB(2)
+};
+
+FIXTURE_VARIANT_ADD(hmm_dax, devdax_2m)
+{
+	DEV, "HMM_DAX_DEV_2M", MB(2), MB(16)
+};
+
+FIXTURE_VARIANT_ADD(hmm_dax, devdax_1g)
+{
+	DEV, "HMM_DAX_DEV_1G", GB(1), GB(2)
+};
+
+FIXTURE_VARIANT_ADD(hmm_dax, anon_4k)
+{
+	ANON, NULL, KB(4), MB(2)
+};
+
+FIXTURE_VARIANT_ADD(hmm_dax, anon_thp)
+{
+	THP, NULL, MB(2), MB(16)
+};
+
+FIXTURE_VARIANT_ADD(hmm_dax, hugetlb_2m)
+{
+	HUGETLB, NULL, MB(2), MB(16)
+};
+
+/* Every 8 bytes differ from all others of a mapping, and between seeds. */
+static void fill(void *buf, size_t size, size_t offset, uint64_t seed)
+{
+	uint64_t *p = buf;
+	size_t i;
+
+	for (i = 0; i < size / sizeof(*p); i++)
+		p[i] = (offset + i * sizeof(*p)) * 0x9e3779b97f4a7c15ULL + seed;
+}
+
+/* The offset of the first byte that differs, or -1. */
+static ssize_t differs(const void *buf, size_t size, size_t offset,
+		       uint64_t seed)
+{
+	const uint64_t *p = buf;
+	size_t i;
+
+	for (i = 0; i < size / sizeof(*p); i++)
+		if (p[i] != (offset + i * sizeof(*p)) * 0x9e3779b97f4a7c15ULL +
+			    seed)
+			return offset + i * sizeof(*p);
+	return -1;
+}
+
+/* handle_mm_fault() calls that this thread made, directly or through HMM. */
+static long faults_taken(void)
+{
+	struct rusage ru;
+
+	getrusage(RUSAGE_THREAD, &ru);
+	return ru.ru_minflt + ru.ru_majflt;
+}
+
+static int dmirror(int fd, unsigned long request, void *addr, void *ptr,
+		   size_t npages)
+{
+	struct hmm_dmirror_cmd cmd = {
+		.addr = (uintptr_t)addr,
+		.ptr = (uintptr_t)ptr,
+		.npages = npages,
+	};
+
+	while (ioctl(fd, request, &cmd))
+		if (errno != EINTR)
+			return -errno;
+	return cmd.cpages == npages ? 0 : -EIO;
+}
+
+/* A whole number of 2 MiB blocks at 2 MiB-aligned places of the device? */
+static bool has_pmd_extents(int fd, size_t size)
+{
+	struct {
+		struct fiemap map;
+		struct fiemap_extent extent[16];
+	} fm = {
+		.map.fm_length = size,
+		.map.fm_flags = FIEMAP_FLAG_SYNC,
+		.map.fm_extent_count = 16,
+	};
+	size_t covered = 0;
+	unsigned int i;
+
+	if (ioctl(fd, FS_IOC_FIEMAP, &fm) || !fm.map.fm_mapped_extents)
+		return false;
+	for (i = 0; i < fm.map.fm_mapped_extents; i++) {
+		const struct fiemap_extent *e = &fm.extent[i];
+
+		if (e->fe_logical != covered || e->fe_physical % MB(2) ||
+		    (e->fe_length % MB(2) && e->fe_logical + e->fe_length < size))
+			return false;
+		covered += e->fe_length;
+	}
+	return covered >= size;
+}
+
+/* Address space for @size bytes where (address - @skew) is @align-aligned. */
+static char *reserve(size_t size, size_t align, size_t skew)
+{
+	char *p = mmap(NULL, size + 2 * align, PROT_NONE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	return (char *)(((uintptr_t)p + align - 1) / align * align) + skew;
+}
+
+static char *resident(size_t size)
+{
+	char *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	if (p == MAP_FAILED || mlock(p, size))
+		return NULL;
+	return p;
+}
+
+FIXTURE_SETUP(hmm_dax)
+{
+	const char *where = variant->env ? getenv(variant->env) : NULL;
+	int prot = PROT_READ | PROT_WRITE;
+	int flags = MAP_FIXED | MAP_SHARED;
+	size_t leaf = variant->leaf;
+	size_t skew = 0;
+
+	self->fd = -1;
+	self->page = sysconf(_SC_PAGESIZE);
+	if (leaf == KB(4))
+		leaf = self->page;
+	if (leaf != self->page && read_pmd_pagesize() != MB(2))
+		SKIP(return, "PMD leaves are not 2 MiB on this kernel");
+	if (variant->env && !where)
+		SKIP(return, "%s is not set", variant->env);
+
+	self->dmirror = open("/dev/hmm_dmirror0", O_RDWR);
+	if (self->dmirror < 0)
+		SKIP(return, "no /dev/hmm_dmirror0: modprobe test_hmm");
+
+	switch (variant->backing) {
+	case FS:
+		self->fd = open(where, O_TMPFILE | O_RDWR, 0600);
+		ASSERT_GE(self->fd, 0)
+			TH_LOG("%s: %s", where, strerror(errno));
+		ASSERT_EQ(posix_fallocate(self->fd, 0, variant->size), 0);
+		/*
+		 * Written blocks, so that a read fault finds data and not a
+		 * hole. Addresses that are no multiple of 2 MiB where the file
+		 * offset is one make the CPU map the file by pages.
+		 */
+		for (size_t i = 0; i < variant->size; i += self->page)
+			ASSERT_EQ(pwrite(self->fd, "", 1, i), 1);
+		ASSERT_EQ(fsync(self->fd), 0);
+		if (leaf == self->page)
+			skew = self->page;
+		else if (!has_pmd_extents(self->fd, variant->size))
+			SKIP(return, "%s gives files no 2 MiB-aligned blocks",
+			     where);
+		break;
+	case DEV:
+		self->fd = open(where, O_RDWR);
+		ASSERT_GE(self->fd, 0)
+			TH_LOG("%s: %s", where, strerror(errno));
+		break;
+	case HUGETLB:
+		self->fd = memfd_create("hmm_dax", MFD_HUGETLB | MFD_HUGE_2MB);
+		if (self->fd < 0)
+			SKIP(return, "no 2 MiB hugetlb pages on this kernel");
+		if (hugetlb_free_default_pages() < variant->size / MB(2))
+			SKIP(return, "not enough free hugetlb pages");
+		ASSERT_EQ(ftruncate(self->fd, variant->size), 0);
+		break;
+	case ANON:
+	case THP:
+		flags = MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS;
+		break;
+	}
+
+	self->npages = variant->size / self->page;
+	self->nleaves = variant->size / leaf;
+	self->leaf_flag = leaf == GB(1) ? HMM_DMIRROR_PROT_PUD :
+			  leaf == MB(2) ? HMM_DMIRROR_PROT_PMD : 0;
+
+	self->map = reserve(variant->size, leaf == GB(1) ? GB(1) : MB(2), skew);
+	ASSERT_NE(self->map, NULL);
+	self->map = mmap(self->map, variant->size, prot, flags, self->fd, 0);
+	ASSERT_NE(self->map, MAP_FAILED)
+		TH_LOG("mmap: %s", strerror(errno));
+	if (variant->backing == ANON)
+		madvise(self->map, variant->size, MADV_NOHUGEPAGE);
+	if (variant->backing == THP &&
+	    madvise(self->map, variant->size, MADV_HUGEPAGE))
+		SKIP(return, "no transparent huge pages on this kernel");
+
+	self->buf = resident(WINDOW);
+	ASSERT_NE(self->buf, NULL);
+	self->perm = (unsigned char *)resident(self->npages);
+	ASSERT_NE(self->perm, NULL);
+}
+
+FIXTURE_TEARDOWN(hmm_dax)
+{
+	if (self->dmirror > 0)
+		close(self->dmirror);
+	if (self->fd >= 0)
+		close(self->fd);
+}
+
+/* Map the same memory again at the same place: page tables empty, data kept. */
+static bool make_cold(char *map, size_t size, int fd)
+{
+	return mmap(map, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		    fd, 0) == map;
+}
+
+/*
+ * The windows whose bytes are compared: all of a mapping, or of a large one
+ * the start, the end, and the middle, where two leaves meet.
+ */
+static size_t nwindows(size_t size)
+{
+	return size > MB(64) ? 3 : size / WINDOW;
+}
+
+static size_t window(size_t size, size_t i)
+{
+	return size > MB(64) ? i * ((size - WINDOW) / 2) : i * WINDOW;
+}
+
+/* Both ways for a driver to fault: with the mmap lock held, and without. */
+TEST_F_TIMEOUT(hmm_dax, read, 300)
+{
+	static const unsigned long requests[] = {
+		HMM_DMIRROR_READ, HMM_DMIRROR_READ_UNLOCKED
+	};
+	unsigned int r;
+	size_t i;
+
+	for (r = 0; r < 2; r++) {
+		long expected = 0, taken = 0;
+
+		for (i = 0; i < nwindows(variant->size); i++) {
+			size_t offset = window(variant->size, i);
+
+			fill(self->map + offset, WINDOW, offset, r);
+		}
+		if (self->fd >= 0) {
+			ASSERT_TRUE(make_cold(self->map, variant->size,
+					      self->fd));
+			expected = self->nleaves;
+		}
+
+		for (i = 0; i < nwindows(variant->size); i++) {
+			size_t offset = window(variant->size, i);
+			long before = faults_taken();
+
+			ASSERT_EQ(dmirror(self->dmirror, requests[r],
+					  self->map + offset, self->buf,
+					  WINDOW / self->page), 0);
+			taken += faults_taken() - before;
+			ASSERT_EQ(differs(self->buf, WINDOW, offset, r), -1);
+		}
+
+		/* One for each leaf; none where the CPU has it mapped. */
+		ASSERT_EQ(taken, expected);
+	}
+}
+
+TEST_F_TIMEOUT(hmm_dax, write, 300)
+{
+	long taken = 0;
+	size_t i;
+
+	for (i = 0; i < nwindows(variant->size); i++) {
+		size_t offset = window(variant->size, i);
+		long before;
+
+		fill(self->buf, WINDOW, offset, 2);
+		before = faults_taken();
+		ASSERT_EQ(dmirror(self->dmirror, HMM_DMIRROR_WRITE,
+				  self->map + offset, self->buf,
+				  WINDOW / self->page), 0);
+		taken += faults_taken() - before;
+	}
+	ASSERT_EQ(taken, (long)self->nleaves);
+
+	/* The CPU sees it in this mapping, in a new one, and in the file. */
+	for (i = 0; i < nwindows(variant->size); i++) {
+		size_t offset = window(variant->size, i);
+
+		ASSERT_EQ(differs(self->map + offset, WINDOW, offset, 2), -1);
+		if (variant->backing != FS)
+			continue;
+		ASSERT_EQ(pread(self->fd, self->buf, WINDOW, offset),
+			  (ssize_t)WINDOW);
+		ASSERT_EQ(differs(self->buf, WINDOW, offset, 2), -1);
+	}
+	if (self->fd < 0)
+		return;
+	ASSERT_TRUE(make_cold(self->map, variant->size, self->fd));
+	for (i = 0; i < nwindows(variant->size); i++) {
+		size_t offset = window(variant->size, i);
+
+		ASSERT_EQ(differs(self->map + offset, WINDOW, offset, 2), -1);
+	}
+}
+
+/* The first page that a snapshot does not show as @expected, or -1. */
+static ssize_t snapshot_differs(int fd, char *map, unsigned char *perm,
+				size_t npages, unsigned char expected)
+{
+	size_t i;
+
+	if (dmirror(fd, HMM_DMIRROR_SNAPSHOT, map, perm, npages))
+		return 0;
+	for (i = 0; i < npages; i++)
+		if (perm[i] != expected)
+			return i;
+	return -1;
+}
+
+/* A snapshot tells every page's permission and leaf size, and faults nothing. */
+TEST_F_TIMEOUT(hmm_dax, snapshot, 300)
+{
+	size_t leaf = variant->size / self->nleaves;
+	long before = faults_taken();
+	size_t i;
+	int prot;
+
+	ASSERT_EQ(snapshot_differs(self->dmirror, self->map, self->perm,
+				   self->npages, HMM_DMIRROR_PROT_NONE), -1);
+	ASSERT_EQ(faults_taken(), before);
+
+	for (i = 0; i < self->nleaves; i++)
+		self->map[i * leaf + leaf / 2] = i;
+	before = faults_taken();
+	prot = HMM_DMIRROR_PROT_WRITE | self->leaf_flag;
+	ASSERT_EQ(snapshot_differs(self->dmirror, self->map, self->perm,
+				   self->npages, prot), -1);
+
+	ASSERT_EQ(mprotect(self->map, variant->size, PROT_READ), 0);
+	prot = HMM_DMIRROR_PROT_READ | self->leaf_flag;
+	ASSERT_EQ(snapshot_differs(self->dmirror, self->map, self->perm,
+				   self->npages, prot), -1);
+	ASSERT_EQ(faults_taken(), before);
+
+	/* A read-only mapping is not written by the device either. */
+	memset(self->buf, 0xff, self->page);
+	ASSERT_EQ(dmirror(self->dmirror, HMM_DMIRROR_WRITE,
+			  self->map + leaf / 2 / self->page * self->page,
+			  self->buf, 1), -EPERM);
+	ASSERT_EQ(self->map[leaf / 2], 0);
+}
+
+/* Ranges that start and end inside leaves. */
+TEST_F_TIMEOUT(hmm_dax, part_of_leaf, 300)
+{
+	size_t leaf = variant->size / self->nleaves;
+	size_t offset = leaf - self->page;
+	long before;
+
+	/* The last page of one leaf and the first of the next. */
+	fill(self->buf, 2 * self->page, offset, 3);
+	before = faults_taken();
+	ASSERT_EQ(dmirror(self->dmirror, HMM_DMIRROR_WRITE, self->map + offset,
+			  self->buf, 2), 0);
+	ASSERT_EQ(faults_taken() - before, 2);
+	ASSERT_EQ(differs(self->map + offset, 2 * self->page, offset, 3), -1);
+
+	if (leaf == self->page)
+		return;
+
+	/* Some pages in the middle of the last leaf. */
+	offset = variant->size - leaf / 2;
+	fill(self->buf, 3 * self->page, offset, 3);
+	before = faults_taken();
+	ASSERT_EQ(dmirror(self->dmirror, HMM_DMIRROR_WRITE, self->map + offset,
+			  self->buf, 3), 0);
+	ASSERT_EQ(faults_taken() - before, self->nleaves > 2 ? 1 : 0);
+	ASSERT_EQ(differs(self->map + offset, 3 * self->page, offset, 3), -1);
+}
+
+/*
+ * Take the first leaf away from under the mirror, by whatever the backing has
+ * for that. The device does not see the old page again; the second leaf stays.
+ */
+TEST_F_TIMEOUT(hmm_dax, revoke, 300)
+{
+	size_t leaf = variant->size / self->nleaves;
+	size_t n = (leaf < WINDOW ? leaf : WINDOW) / self->page;
+	bool kept = false;
+	size_t i;
+
+	for (i = 0; i < 2; i++) {
+		fill(self->buf, n * self->page, i * leaf, 4);
+		ASSERT_EQ(dmirror(self->dmirror, HMM_DMIRROR_WRITE,
+				  self->map + i * leaf, self->buf, n), 0);
+	}
+
+	switch (variant->backing) {
+	case FS:
+	case HUGETLB:
+		ASSERT_EQ(fallocate(self->fd, FALLOC_FL_PUNCH_HOLE |
+				    FALLOC_FL_KEEP_SIZE, 0, leaf), 0);
+		break;
+	case DEV:
+		ASSERT_TRUE(make_cold(self->map, leaf, self->fd));
+		kept = true;
+		break;
+	case ANON:
+	case THP:
+		ASSERT_EQ(madvise(self->map, leaf, MADV_DONTNEED), 0);
+		break;
+	}
+
+	ASSERT_EQ(dmirror(self->dmirror, HMM_DMIRROR_SNAPSHOT, self->map,
+			  self->perm, 2 * leaf / self->page), 0);
+	ASSERT_EQ(self->perm[0], HMM_DMIRROR_PROT_NONE);
+	ASSERT_EQ(self->perm[leaf / self->page],
+		  HMM_DMIRROR_PROT_WRITE | self->leaf_flag);
+
+	ASSERT_EQ(dmirror(self->dmirror, HMM_DMIRROR_READ, self->map,
+			  self->buf, n), 0);
+	for (i = 0; !kept && i < n * self->page; i++)
+		ASSERT_EQ(self->buf[i], 0);
+	if (kept)
+		ASSERT_EQ(differs(self->buf, n * self->page, 0, 4), -1);
+	ASSERT_EQ(dmirror(self->dmirror, HMM_DMIRROR_READ, self->map + leaf,
+			  self->buf, n), 0);
+	ASSERT_EQ(differs(self->buf, n * self->page, leaf, 4), -1);
+
+	/* Beyond the end of a file there is nothing to fault in. */
+	if (variant->backing != FS)
+		return;
+	ASSERT_EQ(ftruncate(self->fd, leaf), 0);
+	ASSERT_EQ(dmirror(self->dmirror, HMM_DMIRROR_READ, self->map + leaf,
+			  self->buf, n), -EFAULT);
+}
+
+TEST_HARNESS_MAIN
