@@ -6,10 +6,11 @@ set -euo pipefail
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=${BUILD:-$TOP/build}
+# shellcheck disable=SC2034	# used by the scripts that source this file
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/hmm-dax
 
 # The base this series is for. Any 7.3.y serves.
-# shellcheck disable=SC2034	# read by the scripts that source this file
+# shellcheck disable=SC2034
 SERIES_BASE=7.3
 
 say() { printf '%s\n' "hmm-dax: $*" >&2; }
@@ -63,11 +64,12 @@ need_space() {
 
 # locked FILE COMMAND...: one at a time.
 locked() {
-	local file=$1
+	local file=$1 dir
+	dir=$(dirname "$file")
 	shift
-	mkdir -p "$(dirname "$file")"
+	mkdir -p "$dir"
 	(
-		flock -n 9 || { say "waiting for another run in $(dirname "$file")"; flock 9; }
+		flock -n 9 || { say "waiting for another run in $dir"; flock 9; }
 		"$@"
 	) 9>"$file"
 }

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The only door. Kernel targets take LINUX=/path/to/a/7.3.y/tree as the base
+# instead of fetching one.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo check guest tree export lint clean
+MAKEFLAGS += --no-print-directory
+
+# The values reach the scripts as they were given: RUN='echo $$?' means that.
+override RUN := $(value RUN)
+export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT
+
+help:
+	@echo 'make demo [FILE=path]   build, boot, and let a device mirror that file on DAX'
+	@echo 'make check              every test; the last line counts them'
+	@echo 'make guest [KERNEL=series|base|debug] [RUN=command]'
+	@echo '                        that kernel in QEMU: a shell, or one command and its status'
+	@echo 'make tree               series/ and the added files -> git branch in build/linux'
+	@echo 'make export             and back'
+	@echo 'make lint               static checks of the series and the harness'
+	@echo 'make clean              remove build/ (downloads and ccache stay in the cache folder)'
+
+demo:
+	@harness/deps && harness/demo/demo
+
+check:
+	@harness/deps && harness/check
+
+guest:
+	@harness/deps && harness/prepare "$${KERNEL:-series}" && harness/guest
+
+tree:
+	@harness/deps && harness/base && harness/series tree
+
+export:
+	@harness/series export
+
+lint:
+	@harness/deps && harness/base && harness/series tree && harness/lint
+
+clean:
+	rm -rf build

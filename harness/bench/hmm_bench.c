@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Calls hmm_range_fault() once over a range of any size and counts. lib/test_hmm
+ * cannot: it asks for 32 pages at a time. Built from this one source for the
+ * base kernel and for the patched one.
+ */
+#include <linux/cleanup.h>
+#include <linux/fs.h>
+#include <linux/hmm.h>
+#include <linux/kprobes.h>
+#include <linux/miscdevice.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include "hmm_bench.h"
+
+/* One call at a time; the counter belongs to the task that makes it. */
+static DEFINE_MUTEX(bench_lock);
+static struct task_struct *counted_task;
+static u64 counted;
+
+/* vm_fault_t handle_mm_fault(vma, address, unsigned int flags, regs) */
+static int count_fault(struct kprobe *p, struct pt_regs *regs)
+{
+	if (current == READ_ONCE(counted_task) &&
+	    (regs_get_kernel_argument(regs, 2) & FAULT_FLAG_REMOTE))
+		counted++;
+	return 0;
+}
+
+static struct kprobe fault_probe = {
+	.symbol_name = "handle_mm_fault",
+	.pre_handler = count_fault,
+};
+
+static bool invalidate(struct mmu_interval_notifier *mni,
+		       const struct mmu_notifier_range *range,
+		       unsigned long cur_seq)
+{
+	mmu_interval_set_seq(mni, cur_seq);
+	return true;
+}
+
+static const struct mmu_interval_notifier_ops notifier_ops = {
+	.invalidate = invalidate,
+};
+
+/* Leaves, by their heads: an entry whose address its own order aligns. */
+static void count_leaves(struct hmm_bench_fault *f, const unsigned long *pfns)
+{
+	u64 i = 0;
+
+	f->leaves = 0;
+	f->max_order = 0;
+	while (i < f->npages) {
+		unsigned int order = hmm_pfn_to_map_order(pfns[i]);
+		u64 page = (f->addr >> PAGE_SHIFT) + i;
+
+		f->max_order = max(f->max_order, order);
+		f->leaves++;
+		i += (1UL << order) - (page & ((1UL << order) - 1));
+	}
+}
+
+static int bench_fault(struct hmm_bench_fault *f)
+{
+	struct mmu_interval_notifier notifier;
+	struct hmm_range range = {
+		.notifier = &notifier,
+		.start = f->addr,
+		.end = f->addr + (f->npages << PAGE_SHIFT),
+		.default_flags = HMM_PFN_REQ_FAULT,
+	};
+	struct mm_struct *mm = current->mm;
+	int ret;
+
+	if (!f->npages || !PAGE_ALIGNED(f->addr) || range.end <= range.start ||
+	    range.end > TASK_SIZE || (f->flags & ~HMM_BENCH_WRITE))
+		return -EINVAL;
+	if (f->flags & HMM_BENCH_WRITE)
+		range.default_flags |= HMM_PFN_REQ_WRITE;
+
+	unsigned long *pfns __free(kvfree) =
+		kvcalloc(f->npages, sizeof(*pfns), GFP_KERNEL);
+	if (!pfns)
+		return -ENOMEM;
+	range.hmm_pfns = pfns;
+
+	ret = mmu_interval_notifier_insert(&notifier, mm, range.start,
+					   range.end - range.start,
+					   &notifier_ops);
+	if (ret)
+		return ret;
+
+	counted = 0;
+	WRITE_ONCE(counted_task, current);
+	do {
+		range.notifier_seq = mmu_interval_read_begin(&notifier);
+		mmap_read_lock(mm);
+		ret = hmm_range_fault(&range);
+		mmap_read_unlock(mm);
+		if (fatal_signal_pending(current))
+			ret = -EINTR;
+		cond_resched();
+	} while (ret == -EBUSY);
+	WRITE_ONCE(counted_task, NULL);
+	mmu_interval_notifier_remove(&notifier);
+	if (ret)
+		return ret;
+
+	f->faults = counted;
+	count_leaves(f, pfns);
+	return 0;
+}
+
+static long bench_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct hmm_bench_fault f;
+	int ret;
+
+	if (cmd != HMM_BENCH_FAULT)
+		return -ENOTTY;
+	if (copy_from_user(&f, (void __user *)arg, sizeof(f)))
+		return -EFAULT;
+	scoped_guard(mutex, &bench_lock)
+		ret = bench_fault(&f);
+	if (ret)
+		return ret;
+	return copy_to_user((void __user *)arg, &f, sizeof(f)) ? -EFAULT : 0;
+}
+
+static const struct file_operations bench_fops = {
+	.owner = THIS_MODULE,
+	.unlocked_ioctl = bench_ioctl,
+};
+
+static struct miscdevice bench_device = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "hmm_bench",
+	.fops = &bench_fops,
+};
+
+static int __init bench_init(void)
+{
+	int ret = register_kprobe(&fault_probe);
+
+	if (ret)
+		return ret;
+	ret = misc_register(&bench_device);
+	if (ret)
+		unregister_kprobe(&fault_probe);
+	return ret;
+}
+module_init(bench_init);
+
+static void __exit bench_exit(void)
+{
+	misc_deregister(&bench_device);
+	unregister_kprobe(&fault_probe);
+}
+module_exit(bench_exit);
+
+MODULE_DESCRIPTION("Count what hmm_range_fault() costs");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0
+# Sourced by the harness's own tests. Each prints TAP results; a test that
+# needs a folder has $tmp, removed at the end.
+# shellcheck shell=bash
+
+. "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+set +e
+
+mkdir -p "$BUILD"
+tmp=$(mktemp -d "$BUILD/test.XXXXXX")
+trap 'rm -rf "$tmp"' EXIT
+failures=0
+
+ok() { echo "ok $1"; }
+not_ok() {
+	echo "not ok $1"
+	[ ! -s "$tmp/out" ] || sed 's/^/# /' "$tmp/out"
+	failures=$((failures + 1))
+}
+
+# t NAME COMMAND...: the command succeeds.
+t() {
+	local name=$1
+	shift
+	if "$@" >"$tmp/out" 2>&1; then ok "$name"; else not_ok "$name (status $?)"; fi
+}
+
+# refuses NAME PATTERN COMMAND...: it fails, and its last line says PATTERN in
+# one line of the harness's own.
+refuses() {
+	local name=$1 pattern=$2 rc=0
+	shift 2
+	"$@" >"$tmp/out" 2>&1 </dev/null || rc=$?
+	if ((rc == 0)); then
+		not_ok "$name: it did not fail"
+	elif [[ $(tail -n 1 "$tmp/out") =~ ^hmm-dax:\ .*$pattern ]]; then
+		ok "$name"
+	else
+		not_ok "$name: the last line is not '$pattern'"
+	fi
+}
+
+# equals NAME A B
+equals() {
+	printf 'got:    %s\nwanted: %s\n' "$2" "$3" >"$tmp/out"
+	if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1"; fi
+}
+
+finish() { exit $((failures > 0)); }
