@@ -64,12 +64,11 @@ need_space() {
 
 # locked FILE COMMAND...: one at a time.
 locked() {
-	local file=$1 dir
-	dir=$(dirname "$file")
+	local lock_file=$1
 	shift
-	mkdir -p "$dir"
+	mkdir -p "${lock_file%/*}"
 	(
-		flock -n 9 || { say "waiting for another run in $dir"; flock 9; }
+		flock -n 9 || { say "waiting for another run in ${lock_file%/*}"; flock 9; }
 		"$@"
-	) 9>"$file"
+	) 9>"$lock_file"
 }
