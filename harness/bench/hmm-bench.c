@@ -93,6 +93,10 @@ static void faults(void)
 	/* Addresses out of step with the file's blocks: mapped by pages. */
 	measure("fault_cold_pte_64m", fd, MB(64), MB(2), 4096, 0);
 	measure("fault_cold_pte_64m_write", fd, MB(64), MB(2), 4096, HMM_BENCH_WRITE);
+	/* A hole of one page: pages in the first 2 MiB, PMD leaves behind. */
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096))
+		err(1, "%s: punch", need("HMM_DAX_EXT4"));
+	measure("fault_cold_mixed_16m", fd, MB(16), MB(2), 0, 0);
 	close(fd);
 }
 
