@@ -69,8 +69,8 @@ static long faults_taken(void)
 	return ru.ru_minflt + ru.ru_majflt;
 }
 
-static void device(int fd, unsigned long request, const char *what, struct mapping *m,
-		   size_t offset, void *buf, size_t npages)
+static void dmirror(int fd, unsigned long request, const char *what, struct mapping *m,
+		    size_t offset, void *buf, size_t npages)
 {
 	struct hmm_dmirror_cmd cmd = {
 		.addr = (uintptr_t)m->p + offset,
@@ -99,7 +99,7 @@ static void report(int fd, struct mapping *m, size_t bytes, unsigned char *perm)
 	size_t leaves[3] = {}, i = 0, s;
 	const char *sep = "";
 
-	device(fd, HMM_DMIRROR_SNAPSHOT, "take a snapshot", m, 0, perm, npages);
+	dmirror(fd, HMM_DMIRROR_SNAPSHOT, "take a snapshot", m, 0, perm, npages);
 	while (i < npages) {
 		size_t page = (uintptr_t)m->p / PAGE + i;
 
@@ -166,8 +166,8 @@ int main(int argc, char **argv)
 		size_t left = round_up(bytes - at, PAGE);
 		size_t npages = (left < WINDOW ? left : WINDOW) / PAGE;
 
-		device(fd, HMM_DMIRROR_READ, "read", &from, at, buf, npages);
-		device(fd, HMM_DMIRROR_WRITE, "write", &to, at, buf, npages);
+		dmirror(fd, HMM_DMIRROR_READ, "read", &from, at, buf, npages);
+		dmirror(fd, HMM_DMIRROR_WRITE, "write", &to, at, buf, npages);
 	}
 	buf = resident(round_up(bytes, PAGE) / PAGE);
 	report(fd, &from, bytes, (unsigned char *)buf);
