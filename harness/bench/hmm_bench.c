@@ -8,6 +8,7 @@
 #include <linux/fs.h>
 #include <linux/hmm.h>
 #include <linux/kprobes.h>
+#include <linux/ktime.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
@@ -24,6 +25,10 @@ static struct task_struct *counted_task;
 static u64 counted;
 
 /* vm_fault_t handle_mm_fault(vma, address, unsigned int flags, regs) */
+static bool count = true;
+module_param(count, bool, 0444);
+MODULE_PARM_DESC(count, "Count faults by a kprobe, which costs time (default: yes)");
+
 static int count_fault(struct kprobe *p, struct pt_regs *regs)
 {
 	if (current == READ_ONCE(counted_task) &&
@@ -76,6 +81,7 @@ static int bench_fault(struct hmm_bench_fault *f)
 		.default_flags = HMM_PFN_REQ_FAULT,
 	};
 	struct mm_struct *mm = current->mm;
+	u64 start;
 	int ret;
 
 	if (!f->npages || !PAGE_ALIGNED(f->addr) || range.end <= range.start ||
@@ -101,7 +107,9 @@ static int bench_fault(struct hmm_bench_fault *f)
 	do {
 		range.notifier_seq = mmu_interval_read_begin(&notifier);
 		mmap_read_lock(mm);
+		start = ktime_get_ns();
 		ret = hmm_range_fault(&range);
+		f->ns = ktime_get_ns() - start;
 		mmap_read_unlock(mm);
 		if (fatal_signal_pending(current))
 			ret = -EINTR;
@@ -117,20 +125,50 @@ static int bench_fault(struct hmm_bench_fault *f)
 	return 0;
 }
 
+/* What hmm_range_fault() does to an entry at the least: keep some flags. */
+static noinline void fill(unsigned long *pfns, u64 npages, unsigned long entry)
+{
+	u64 i;
+
+	for (i = 0; i < npages; i++)
+		pfns[i] = (pfns[i] & HMM_PFN_DMA_MAPPED) | (entry + i);
+}
+
+static int bench_fill(struct hmm_bench_fill *f)
+{
+	u64 start;
+
+	if (!f->npages)
+		return -EINVAL;
+	unsigned long *pfns __free(kvfree) =
+		kvcalloc(f->npages, sizeof(*pfns), GFP_KERNEL);
+	if (!pfns)
+		return -ENOMEM;
+
+	start = ktime_get_ns();
+	fill(pfns, f->npages, HMM_PFN_VALID);
+	f->ns = ktime_get_ns() - start;
+	return 0;
+}
+
 static long bench_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
-	struct hmm_bench_fault f;
+	union {
+		struct hmm_bench_fault fault;
+		struct hmm_bench_fill fill;
+	} u;
+	size_t size = _IOC_SIZE(cmd);
 	int ret;
 
-	if (cmd != HMM_BENCH_FAULT)
+	if (cmd != HMM_BENCH_FAULT && cmd != HMM_BENCH_FILL)
 		return -ENOTTY;
-	if (copy_from_user(&f, (void __user *)arg, sizeof(f)))
+	if (copy_from_user(&u, (void __user *)arg, size))
 		return -EFAULT;
-	scoped_guard(mutex, &bench_lock)
-		ret = bench_fault(&f);
+	guard(mutex)(&bench_lock);
+	ret = cmd == HMM_BENCH_FAULT ? bench_fault(&u.fault) : bench_fill(&u.fill);
 	if (ret)
 		return ret;
-	return copy_to_user((void __user *)arg, &f, sizeof(f)) ? -EFAULT : 0;
+	return copy_to_user((void __user *)arg, &u, size) ? -EFAULT : 0;
 }
 
 static const struct file_operations bench_fops = {
@@ -146,12 +184,12 @@ static struct miscdevice bench_device = {
 
 static int __init bench_init(void)
 {
-	int ret = register_kprobe(&fault_probe);
+	int ret = count ? register_kprobe(&fault_probe) : 0;
 
 	if (ret)
 		return ret;
 	ret = misc_register(&bench_device);
-	if (ret)
+	if (ret && count)
 		unregister_kprobe(&fault_probe);
 	return ret;
 }
@@ -160,7 +198,8 @@ module_init(bench_init);
 static void __exit bench_exit(void)
 {
 	misc_deregister(&bench_device);
-	unregister_kprobe(&fault_probe);
+	if (count)
+		unregister_kprobe(&fault_probe);
 }
 module_exit(bench_exit);
 

@@ -17,6 +17,7 @@ equals "its output, byte for byte, and nothing else" \
 equals "make guest gives the status and takes RUN literally" \
 	"$(make -s -C "$TOP" guest RUN='x=5; test $x = 5 && exit $((x + 1))' >"$tmp/out" 2>&1; echo $?; grep -c 'Error 6' "$tmp/out")" "2
 1"
+t "without RUN, a shell" bash -c "printf 'echo in\$((1 + 1))side\nexit\n' | KERNEL=series '$TOP/harness/guest' | grep -q in2side"
 start=$SECONDS
 t "make guest RUN=true" make -s -C "$TOP" guest RUN=true
 equals "in under 10 seconds" "$((SECONDS - start < 10))" 1

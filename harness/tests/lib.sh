@@ -25,12 +25,13 @@ t() {
 	if "$@" >"$tmp/out" 2>&1; then ok "$name"; else not_ok "$name (status $?)"; fi
 }
 
-# refuses NAME PATTERN COMMAND...: it fails, and its last line says PATTERN in
-# one line of the harness's own.
+# refuses NAME PATTERN COMMAND...: it fails, and its last line is one of the
+# harness's own that says PATTERN. All it said stays in $tmp/said.
 refuses() {
 	local name=$1 pattern=$2 rc=0
 	shift 2
-	"$@" >"$tmp/out" 2>&1 </dev/null || rc=$?
+	"$@" >"$tmp/said" 2>&1 </dev/null || rc=$?
+	cp "$tmp/said" "$tmp/out"
 	if ((rc == 0)); then
 		not_ok "$name: it did not fail"
 	elif [[ $(tail -n 1 "$tmp/out") =~ ^hmm-dax:\ .*$pattern ]]; then
