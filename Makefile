@@ -40,4 +40,5 @@ lint:
 	@harness/deps && harness/base && harness/series tree && harness/lint
 
 clean:
-	rm -rf build
+	@test -n "$(FORCE)" || harness/series idle
+	rm -rf "$${BUILD:-build}"

@@ -31,6 +31,15 @@ git -C "$tmp/good" -c user.name=t -c user.email=t@localhost commit -qm base
 echo uncommitted >"$tmp/good/new"
 LINUX=$tmp/good t "LINUX= a git tree" base
 t "its committed state is taken" test ! -e "$BUILD/base/linux/new"
+git -C "$tmp/good" add -A
+git -C "$tmp/good" -c user.name=t -c user.email=t@localhost commit -qm new
+LINUX=$tmp/good t "LINUX= the same with a new commit" base
+t "the new state is taken" test -e "$BUILD/base/linux/new"
+t "without LINUX= the base stays" base
+t "and it does" test -e "$BUILD/base/linux/new"
+LINUX=$tmp/typo refuses "LINUX= a typo" "not a kernel tree" base
+t "takes nothing away" test -e "$BUILD/base/linux/new"
+rm -rf "$BUILD"
 
 # Not enough room.
 mkdir "$tmp/small"

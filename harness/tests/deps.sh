@@ -5,11 +5,14 @@
 # line is printed. A stand-in for dpkg-query knows of no package.
 . "$(dirname "$0")/lib.sh"
 
-mkdir "$tmp/bin"
-printf '#!/bin/sh\nexit 1\n' | tee "$tmp/bin/dpkg-query" >"$tmp/bin/sudo"
-printf '#!/bin/sh\necho "apt-get $*" >>%q\n' "$tmp/apt" >"$tmp/bin/apt-get"
-chmod -R a+rx "$tmp" "$tmp/bin"/*
-deps() { PATH=$tmp/bin:$PATH "$@" "$TOP/harness/deps"; }
+# A copy that another user can read, wherever this clone lies.
+open=$(mktemp -d)
+trap 'rm -rf "$tmp" "$open"' EXIT
+cp "$TOP/harness/deps" "$TOP/harness/lib.sh" "$open"
+printf '#!/bin/sh\nexit 1\n' | tee "$open/dpkg-query" >"$open/sudo"
+printf '#!/bin/sh\necho "apt-get $*" >>%q\n' "$tmp/apt" >"$open/apt-get"
+chmod -R a+rx "$open"
+deps() { PATH=$open:$PATH "$@" "$open/deps"; }
 nobody=()
 [ "$(id -u)" != 0 ] || nobody=(setpriv --reuid=65534 --clear-groups)
 

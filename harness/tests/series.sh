@@ -21,7 +21,7 @@ git -C "$repo" commit -qm copy
 export BUILD=$repo/build
 unset FORCE
 
-# The mini base: '#' before what is not C only moves lines as well.
+# Three empty lines before everything: no hunk is where the patch says.
 sed -n 's,^--- a/,,p' "$repo"/series/*.patch | sort -u | while read -r f; do
 	[ -f "$real/base/linux/$f" ] || continue
 	mkdir -p "$mini/$(dirname "$f")"
@@ -125,4 +125,42 @@ lgit add -A && lgit commit -qm "a blob"
 printf 'a\0c' >"$linux/mm/blob"
 lgit commit -qam "a changed blob"
 refuses "export: a binary change" "changes a binary file" series export
+lgit reset -q --hard HEAD~2
+
+# What a mail cannot carry, and work that is easy to lose.
+echo 1 >>"$linux/README"
+lgit commit -qam "mm: subject" -m "From: someone else <x@localhost>
+
+Body."
+refuses "export: a message that a mail would change" "would not come back" series export
+lgit reset -q --hard HEAD~1
+printf 'a\r\nb\r\n' >"$linux/mm/hmm crlf.c"
+seq 40 | sed 's/.*/same/' >"$linux/mm/hmm_same.c"
+lgit add -A
+lgit commit -qm "[RFC] mm: odd files"
+printf 'c\r\n' >>"$linux/mm/hmm crlf.c"
+sed -i '5s/same/five/' "$linux/mm/hmm_same.c"
+lgit commit -qam "mm: change the odd files"
+t "export: CR LF, a space in a path, a subject with a tag" series export
+sed -i '5s/five/same/; 25s/same/five/' "$linux/mm/hmm_same.c"
+lgit commit -qa --amend --no-edit
+before=$(lgit rev-parse 'HEAD^{tree}')
+t "export: a change moved to an equal place" series export
+rm -rf "$linux"
+series tree 2>/dev/null
+equals "comes back there" "$(lgit rev-parse 'HEAD^{tree}')" "$before"
+lgit checkout -q HEAD~1
+refuses "export: not on the branch" "not on its branch" series export
+lgit checkout -q hmm-dax
+undo >/dev/null 2>&1
+echo >"$linux/mm/hmm_precious.c"
+refuses "work in build/linux is seen" "uncommitted edits or files" series idle
+t "make clean refuses" bash -c "! make -s -C '$repo' clean"
+t "and removes nothing" test -f "$linux/mm/hmm_precious.c"
+rm -rf "$tmp/mini2"
+cp -a "$mini" "$tmp/mini2"
+sed -i 's/99/98/' "$tmp/mini2/Makefile"
+LINUX=$tmp/mini2 base 2>/dev/null
+LINUX=$tmp/mini2 t "tree: another base" series tree
+t "keeps the old build/linux where it had work" test -f "$linux.old1/mm/hmm_precious.c"
 finish
