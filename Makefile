@@ -4,7 +4,7 @@
 # instead of fetching one.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check guest tree export lint clean
+.PHONY: help demo check guest bench tree export lint clean
 MAKEFLAGS += --no-print-directory
 
 # The values reach the scripts as they were given: RUN='echo $$?' means that.
@@ -16,6 +16,7 @@ help:
 	@echo 'make check              every test; the last line counts them'
 	@echo 'make guest [KERNEL=series|base|debug] [RUN=command]'
 	@echo '                        that kernel in QEMU: a shell, or one command and its status'
+	@echo 'make bench              the cost in guest instructions, base against series'
 	@echo 'make tree               series/ and the added files -> git branch in build/linux'
 	@echo 'make export             and back'
 	@echo 'make lint               static checks of the series and the harness'
@@ -29,6 +30,9 @@ check:
 
 guest:
 	@harness/deps && harness/prepare "$${KERNEL:-series}" && harness/guest
+
+bench:
+	@harness/deps gnuplot-nox && harness/prepare base series && harness/bench/bench
 
 tree:
 	@harness/deps && harness/base && harness/series tree
