@@ -134,16 +134,21 @@ FIXTURE_VARIANT_ADD(hmm_dax, hugetlb_2m)
 };
 
 /* Every 8 bytes differ from all others of a mapping, and between seeds. */
+static uint64_t pattern(size_t offset, uint64_t seed)
+{
+	return offset * 0x9e3779b97f4a7c15ULL + seed;
+}
+
 static void fill(void *buf, size_t size, size_t offset, uint64_t seed)
 {
 	uint64_t *p = buf;
 	size_t i;
 
 	for (i = 0; i < size / sizeof(*p); i++)
-		p[i] = (offset + i * sizeof(*p)) * 0x9e3779b97f4a7c15ULL + seed;
+		p[i] = pattern(offset + i * sizeof(*p), seed);
 }
 
-/* The offset of the first byte that differs, or -1. */
+/* The offset of the first 8 bytes that differ, or -1. */
 static ssize_t differs(const void *buf, size_t size, size_t offset,
 		       uint64_t seed)
 {
@@ -151,8 +156,7 @@ static ssize_t differs(const void *buf, size_t size, size_t offset,
 	size_t i;
 
 	for (i = 0; i < size / sizeof(*p); i++)
-		if (p[i] != (offset + i * sizeof(*p)) * 0x9e3779b97f4a7c15ULL +
-			    seed)
+		if (p[i] != pattern(offset + i * sizeof(*p), seed))
 			return offset + i * sizeof(*p);
 	return -1;
 }
