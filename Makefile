@@ -9,11 +9,12 @@ MAKEFLAGS += --no-print-directory
 
 # The values reach the scripts as they were given: RUN='echo $$?' means that.
 override RUN := $(value RUN)
-export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT
+export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS
 
 help:
 	@echo 'make demo [FILE=path]   build, boot, and let a device mirror that file on DAX'
-	@echo 'make check              every test; the last line counts them'
+	@echo 'make check [FAULTS=n]   every test; the last line counts them. n range faults in'
+	@echo '                        each race of hmm_leaves, 4000 unless told'
 	@echo 'make guest [KERNEL=series|base|debug] [RUN=command]'
 	@echo '                        that kernel in QEMU: a shell, or one command and its status'
 	@echo 'make bench              the cost in guest instructions, base against series'

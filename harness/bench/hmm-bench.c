@@ -3,14 +3,23 @@
  * hmm-bench faults: one hmm_range_fault() over a cold range, one line
  *	"case pages leaves order faults" for each mapping.
  * hmm-bench cost: what it costs, one line "case pages leaves ns limit";
- *	under QEMU's instruction clock ns are instructions. The limit of a cold
- *	case is the CPU touching one byte a leaf, and for dense output the loop
- *	that fills the array; of a warm one that loop alone.
+ *	under QEMU's instruction clock ns are instructions. The limit of a warm
+ *	case is, for dense output, the loop that fills the array; for leaf-only
+ *	output, the walk from the top of the page table down to each leaf. When
+ *	cold it is the CPU touching one byte a leaf besides.
+ * hmm-bench curves: what ranges of growing size cost, one line
+ *	"curve case pages leaves ns".
+ *
+ * hmm-bench dma: what it costs to map a range for a device and to take it back,
+ *	one line "case pages leaves ns limit gpusvm bytes", see struct
+ *	hmm_bench_dma. The base kernel has ns and bytes only.
  *
  * Memory comes from HMM_DAX_* as for the selftest hmm_dax.
  */
 #include <err.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +35,7 @@
 #define GB(n) ((size_t)(n) << 30)
 
 static int bench;
+static const char *only;	/* the one case to run, or NULL for all */
 
 static const char *need(const char *name)
 {
@@ -42,6 +52,7 @@ struct mapping {
 	size_t size;
 	size_t skew;		/* of the address against the file offset */
 	int flags;		/* HMM_BENCH_WRITE or 0 */
+	int times;		/* the file is mapped, one after another; 0: once */
 };
 
 /*
@@ -51,7 +62,8 @@ struct mapping {
 static char *map(const struct mapping *m)
 {
 	int flags = m->fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
-	size_t room = m->size + GB(2);
+	size_t total = m->size * (m->times ?: 1), room = total + GB(2);
+	size_t at;
 	char *p = mmap(NULL, room, PROT_NONE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
@@ -59,20 +71,21 @@ static char *map(const struct mapping *m)
 		err(1, "%s: mmap", m->name);
 	munmap(p, room);
 	p = (char *)(((uintptr_t)p + GB(1) - 1) / GB(1) * GB(1)) + m->skew;
-	p = mmap(p, m->size, PROT_READ | PROT_WRITE, flags | MAP_FIXED_NOREPLACE, m->fd, 0);
-	if (p == MAP_FAILED)
-		err(1, "%s: mmap", m->name);
+	for (at = 0; at < total; at += m->size)
+		if (mmap(p + at, m->size, PROT_READ | PROT_WRITE, flags | MAP_FIXED_NOREPLACE,
+			 m->fd, 0) == MAP_FAILED)
+			err(1, "%s: mmap", m->name);
 	if (m->fd < 0 && madvise(p, m->size, MADV_HUGEPAGE))
 		err(1, "%s: no THP", m->name);
 	return p;
 }
 
-static struct hmm_bench_fault fault(const struct mapping *m, char *p)
+static struct hmm_bench_fault fault(const struct mapping *m, char *p, size_t size, int flags)
 {
 	struct hmm_bench_fault f = {
 		.addr = (uintptr_t)p,
-		.npages = m->size / 4096,
-		.flags = m->flags,
+		.npages = size / 4096,
+		.flags = m->flags | flags,
 	};
 
 	if (ioctl(bench, HMM_BENCH_FAULT, &f))
@@ -83,7 +96,7 @@ static struct hmm_bench_fault fault(const struct mapping *m, char *p)
 static void faults(const struct mapping *m)
 {
 	char *p = map(m);
-	struct hmm_bench_fault f = fault(m, p);
+	struct hmm_bench_fault f = fault(m, p, m->size, 0);
 
 	printf("%s %llu %llu %u %llu\n", m->name, (unsigned long long)f.npages,
 	       (unsigned long long)f.leaves, f.max_order, (unsigned long long)f.faults);
@@ -126,40 +139,113 @@ static unsigned long long fill(size_t npages)
 	return f.ns;
 }
 
-static void at_least(unsigned long long *min, unsigned long long value)
+static unsigned long long walk(char *p, size_t npages)
 {
-	if (!*min || value < *min)
-		*min = value;
+	struct hmm_bench_walk w = { .addr = (uintptr_t)p, .npages = npages };
+
+	if (ioctl(bench, HMM_BENCH_WALK, &w))
+		err(1, "HMM_BENCH_WALK");
+	return w.ns;
+}
+
+/* Does this kernel have leaf-only output? Nothing need be mapped to ask. */
+static bool has_leaf_only(void)
+{
+	struct hmm_bench_fault f = { .npages = 1, .flags = HMM_BENCH_LEAF_ONLY };
+
+	ioctl(bench, HMM_BENCH_FAULT, &f);
+	return errno != EOPNOTSUPP;
 }
 
 /*
  * The least of a number of runs: a timer tick costs what a small case does, so
  * small ones run often.
  */
-static void cost(const struct mapping *m)
+struct least {
+	unsigned long long cold, warm;
+	unsigned long long leaves;
+};
+
+static void at_least(unsigned long long *min, unsigned long long value)
 {
-	unsigned long long cold = 0, warm = 0, touched = 0, filled = 0;
-	struct hmm_bench_fault f = {};
+	if (!*min || value < *min)
+		*min = value;
+}
+
+static struct least measure(const struct mapping *m, size_t size, int flags)
+{
+	struct least l = {};
 	int run, runs = 3;
 
 	for (run = 0; run < runs; run++) {
 		char *p = map(m);
+		struct hmm_bench_fault f = fault(m, p, size, flags);
 
-		f = fault(m, p);
-		at_least(&cold, f.ns);
-		f = fault(m, p);
-		at_least(&warm, f.ns);
-		munmap(p, m->size);
-		at_least(&touched, touch(m, m->size / f.leaves));
-		at_least(&filled, fill(m->size / 4096));
-		if (cold < 1000000 || warm < 1000000 || touched < 1000000)
+		at_least(&l.cold, f.ns);
+		l.leaves = f.leaves;
+		at_least(&l.warm, fault(m, p, size, flags).ns);
+		munmap(p, m->size * (m->times ?: 1));
+		if (l.cold < 1000000 || l.warm < 1000000)
 			runs = 25;
 	}
-	printf("fault_cold_%s %llu %llu %llu %llu\n", m->name, (unsigned long long)f.npages,
-	       (unsigned long long)f.leaves, cold, touched + filled);
-	printf("walk_warm_%s %llu %llu %llu %llu\n", m->name, (unsigned long long)f.npages,
-	       (unsigned long long)f.leaves, warm, filled);
+	return l;
+}
+
+static void print(const char *kind, const struct mapping *m, const char *output,
+		  unsigned long long leaves, unsigned long long ns, unsigned long long limit)
+{
+	printf("%s_%s%s %zu %llu %llu %llu\n", kind, m->name, output, m->size / 4096, leaves,
+	       ns, limit);
 	fflush(stdout);
+}
+
+static void cost(const struct mapping *m)
+{
+	unsigned long long touched = 0, filled = 0, walked = 0;
+	struct least l = measure(m, m->size, 0);
+	int run;
+
+	for (run = 0; run < 25; run++) {
+		char *p;
+
+		at_least(&touched, touch(m, m->size / l.leaves));
+		at_least(&filled, fill(m->size / 4096));
+		p = map(m);
+		fault(m, p, m->size, 0);
+		at_least(&walked, walk(p, m->size / 4096));
+		munmap(p, m->size);
+		if (run == 3 && touched > 1000000 && filled > 1000000 && walked > 1000000)
+			break;
+	}
+	print("fault_cold", m, "", l.leaves, l.cold, touched + filled);
+	print("walk_warm", m, "", l.leaves, l.warm, filled);
+	if (!has_leaf_only())
+		return;
+	l = measure(m, m->size, HMM_BENCH_LEAF_ONLY);
+	print("fault_cold", m, "_leafonly", l.leaves, l.cold, touched + walked);
+	print("walk_warm", m, "_leafonly", l.leaves, l.warm, walked);
+}
+
+/* Sizes from @step on, doubled each time, to the end of the mapping. */
+static void curve(const struct mapping *m, size_t step)
+{
+	int flags[] = { 0, HMM_BENCH_LEAF_ONLY };
+	size_t size, i;
+
+	if (only && strcmp(only, m->name))
+		return;
+	for (i = 0; i < (has_leaf_only() ? 2 : 1); i++) {
+		for (size = step; size <= m->size * (m->times ?: 1); size *= 2) {
+			struct least l = measure(m, size, flags[i]);
+			const char *output = i ? "_leafonly" : "";
+
+			printf("curve cold_%s%s %zu %llu %llu\n", m->name, output, size / 4096,
+			       l.leaves, l.cold);
+			printf("curve warm_%s%s %zu %llu %llu\n", m->name, output, size / 4096,
+			       l.leaves, l.warm);
+			fflush(stdout);
+		}
+	}
 }
 
 /* A file of written blocks, so that a fault finds data and not a hole. */
@@ -186,56 +272,202 @@ static void punch(int fd)
 		err(1, "punch");
 }
 
+static int devdax(void)
+{
+	const char *name = need("HMM_DAX_DEV_1G");
+	int fd = open(name, O_RDWR);
+
+	if (fd < 0)
+		err(1, "%s", name);
+	return fd;
+}
+
+static void each_case(void (*one)(const struct mapping *m))
+{
+	int dev = devdax(), file = written_file(need("HMM_DAX_EXT4"), MB(256));
+	const struct mapping cases[] = {
+		{ "pud_1g", dev, GB(1), 0, 0, 0 },
+		{ "pud_1g_write", dev, GB(1), 0, HMM_BENCH_WRITE, 0 },
+		{ "pmd_256m", file, MB(256), 0, 0, 0 },
+		{ "pmd_256m_write", file, MB(256), 0, HMM_BENCH_WRITE, 0 },
+		/* Addresses out of step with the file's blocks: by pages. */
+		{ "pte_64m", file, MB(64), 4096, 0, 0 },
+		{ "pte_64m_write", file, MB(64), 4096, HMM_BENCH_WRITE, 0 },
+		{ "thp_256m", -1, MB(256), 0, HMM_BENCH_WRITE, 0 },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		if (!only || !strcmp(only, cases[i].name))
+			one(&cases[i]);
+	if (one == faults) {
+		/* A page of the first 2 MiB is a hole: pages, then PMD leaves. */
+		const struct mapping mixed = { "mixed_16m", file, MB(16), 0, 0, 0 };
+
+		punch(file);
+		one(&mixed);
+	}
+	close(file);
+	close(dev);
+}
+
+/* From 1 leaf to 1,024, and from 2 MiB to 1 GiB within one leaf. */
+static void curves(void)
+{
+	int dev = devdax(), file = written_file(need("HMM_DAX_EXT4"), MB(256));
+	const struct mapping pud = { "pud", dev, GB(1), 0, 0, 0 };
+	const struct mapping pmd = { "pmd", file, MB(256), 0, 0, 8 };
+	const struct mapping pte = { "pte", file, MB(4), 4096, 0, 0 };
+
+	curve(&pud, MB(2));
+	curve(&pmd, MB(2));
+	curve(&pte, 4096);
+	close(file);
+	close(dev);
+}
+
+/* A file whose pages are mapped so that no two neighbours are contiguous. */
+static char *map_fragmented(int fd, size_t size)
+{
+	size_t n = size / 4096, i;
+	char *p = mmap(NULL, size + MB(4), PROT_NONE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		err(1, "fragmented: mmap");
+	p = (char *)(((uintptr_t)p + MB(2) - 1) / MB(2) * MB(2));
+	for (i = 0; i < n; i++) {
+		size_t page = i % 2 ? n / 2 + i / 2 : i / 2;
+
+		if (mmap(p + i * 4096, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+			 page * 4096) == MAP_FAILED)
+			err(1, "fragmented: mmap of page %zu", i);
+	}
+	return p;
+}
+
+struct dma_case {
+	const char *name;
+	char *window;
+	size_t window_size;
+	char *addr;
+	size_t size;
+	size_t leaves;
+	bool leaf_only;
+};
+
+static int bench_dma = -1;
+
+/* The least of some runs; false if the kernel has not that method. */
+static bool dma(const struct dma_case *c, int method, int flags, struct hmm_bench_dma *least)
+{
+	int run, runs = 3;
+
+	*least = (struct hmm_bench_dma){};
+	for (run = 0; run < runs; run++) {
+		struct hmm_bench_dma d = {
+			.window = (uintptr_t)c->window,
+			.window_npages = c->window_size / 4096,
+			.addr = (uintptr_t)c->addr,
+			.npages = c->size / 4096,
+			.flags = flags,
+			.method = method,
+		};
+
+		if (ioctl(bench_dma, HMM_BENCH_DMA, &d)) {
+			if (errno == EOPNOTSUPP)
+				return false;
+			err(1, "%s: HMM_BENCH_DMA, method %d", c->name, method);
+		}
+		at_least((unsigned long long *)&least->map_ns, d.map_ns);
+		at_least((unsigned long long *)&least->unmap_ns, d.unmap_ns);
+		least->bytes = d.bytes;
+		if (d.map_ns < 1000000 || d.unmap_ns < 1000000)
+			runs = 25;
+	}
+	return true;
+}
+
+static void dma_costs(const struct dma_case *c)
+{
+	int device, leaf_only;
+
+	for (device = 0; device <= HMM_BENCH_DIRECT; device += HMM_BENCH_DIRECT) {
+		for (leaf_only = 0; leaf_only <= c->leaf_only; leaf_only++) {
+			int flags = device | (leaf_only ? HMM_BENCH_LEAF_ONLY : 0);
+			struct hmm_bench_dma cost, limit = {}, gpusvm = {};
+			char name[64];
+
+			if (dma(c, HMM_BENCH_RANGE, flags, &cost)) {
+				dma(c, HMM_BENCH_LIMIT, device, &limit);
+				/* It wants an array of its own, and whole leaves. */
+				if (leaf_only && c->addr == c->window &&
+				    c->size / c->leaves % MB(2) == 0)
+					dma(c, HMM_BENCH_GPUSVM, flags, &gpusvm);
+			} else if (!dma(c, HMM_BENCH_PAGES, flags, &cost)) {
+				continue;
+			}
+			snprintf(name, sizeof(name), "%s%s%s", c->name,
+				 leaf_only ? "_leafonly" : "", device ? "_direct" : "");
+			printf("dma_map_%s %zu %zu %llu %llu %llu %llu\n", name, c->size / 4096,
+			       c->leaves, cost.map_ns, limit.map_ns, gpusvm.map_ns, cost.bytes);
+			printf("dma_unmap_%s %zu %zu %llu %llu %llu %llu\n", name,
+			       c->size / 4096, c->leaves, cost.unmap_ns, limit.unmap_ns,
+			       gpusvm.unmap_ns, cost.bytes);
+			fflush(stdout);
+		}
+	}
+}
+
+static void each_dma(void)
+{
+	int dev = devdax(), file = written_file(need("HMM_DAX_EXT4"), MB(256));
+	const struct mapping pud = { "pud", dev, GB(2), 0, 0, 0 };
+	const struct mapping pmd = { "pmd", file, MB(256), 0, 0, 0 };
+	const struct mapping pte = { "pte", file, MB(64), 4096, 0, 0 };
+	char *p = map(&pud), *q = map(&pmd), *r = map(&pte), *f = map_fragmented(file, MB(64));
+	const struct dma_case cases[] = {
+		{ "pud_1g", p, GB(1), p, GB(1), 1, true },
+		/* From the second page of a leaf: within a mirror of leaves... */
+		{ "pud_1g_mid", p, GB(2), p + 4096, GB(1), 2, true },
+		/* ...and as the mirror itself. */
+		{ "pud_1g_midwindow", p + 4096, GB(1), p + 4096, GB(1), 2, true },
+		{ "pmd_256m", q, MB(256), q, MB(256), 128, true },
+		{ "pte_64m", r, MB(64), r, MB(64), 16384, false },
+		{ "ptefrag_64m", f, MB(64), f, MB(64), 16384, false },
+	};
+	size_t i;
+
+	bench_dma = open("/dev/hmm_bench_dma", O_RDWR);
+	if (bench_dma < 0)
+		err(1, "/dev/hmm_bench_dma (is hmm_bench_dma.ko loaded?)");
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		if (!only || !strcmp(only, cases[i].name))
+			dma_costs(&cases[i]);
+	close(file);
+	close(dev);
+}
+
 int main(int argc, char **argv)
 {
-	void (*measure)(const struct mapping *m) = NULL;
-	const char *name;
-	size_t i;
-	int fd;
+	const char *what = argc > 1 && argc <= 3 ? argv[1] : "";
 
-	if (argc == 2 && !strcmp(argv[1], "faults"))
-		measure = faults;
-	else if (argc == 2 && !strcmp(argv[1], "cost"))
-		measure = cost;
-	else
-		errx(2, "usage: hmm-bench faults|cost");
+	only = argc > 2 ? argv[2] : NULL;
+
+	if (!strcmp(what, "dma")) {
+		each_dma();
+		return 0;
+	}
 	bench = open("/dev/hmm_bench", O_RDWR);
 	if (bench < 0)
 		err(1, "/dev/hmm_bench (is hmm_bench.ko loaded?)");
-
-	name = need("HMM_DAX_DEV_1G");
-	fd = open(name, O_RDWR);
-	if (fd < 0)
-		err(1, "%s", name);
-	const struct mapping pud[] = {
-		{ "pud_1g", fd, GB(1), 0, 0 },
-		{ "pud_1g_write", fd, GB(1), 0, HMM_BENCH_WRITE },
-	};
-	for (i = 0; i < 2; i++)
-		measure(&pud[i]);
-	close(fd);
-
-	fd = written_file(need("HMM_DAX_EXT4"), MB(256));
-	const struct mapping file[] = {
-		{ "pmd_256m", fd, MB(256), 0, 0 },
-		{ "pmd_256m_write", fd, MB(256), 0, HMM_BENCH_WRITE },
-		/* Addresses out of step with the file's blocks: by pages. */
-		{ "pte_64m", fd, MB(64), 4096, 0 },
-		{ "pte_64m_write", fd, MB(64), 4096, HMM_BENCH_WRITE },
-	};
-	for (i = 0; i < 4; i++)
-		measure(&file[i]);
-	if (measure == faults) {
-		/* A page of the first 2 MiB is a hole: pages, then PMD leaves. */
-		const struct mapping mixed = { "mixed_16m", fd, MB(16), 0, 0 };
-
-		punch(fd);
-		measure(&mixed);
-	}
-	close(fd);
-
-	const struct mapping thp = { "thp_256m", -1, MB(256), 0, HMM_BENCH_WRITE };
-
-	measure(&thp);
+	if (!strcmp(what, "faults"))
+		each_case(faults);
+	else if (!strcmp(what, "cost"))
+		each_case(cost);
+	else if (!strcmp(what, "curves"))
+		curves();
+	else
+		errx(2, "usage: hmm-bench faults|cost|curves|dma [CASE]");
 	return 0;
 }

@@ -85,10 +85,19 @@ static int bench_fault(struct hmm_bench_fault *f)
 	int ret;
 
 	if (!f->npages || !PAGE_ALIGNED(f->addr) || range.end <= range.start ||
-	    range.end > TASK_SIZE || (f->flags & ~HMM_BENCH_WRITE))
+	    range.end > TASK_SIZE ||
+	    (f->flags & ~(HMM_BENCH_WRITE | HMM_BENCH_LEAF_ONLY)))
 		return -EINVAL;
 	if (f->flags & HMM_BENCH_WRITE)
 		range.default_flags |= HMM_PFN_REQ_WRITE;
+	if (f->flags & HMM_BENCH_LEAF_ONLY) {
+#ifdef HAVE_LEAF_ONLY	/* see Kbuild: the base kernel has not */
+		range.mirror_start = range.start;
+		range.mirror_end = range.end;
+#else
+		return -EOPNOTSUPP;
+#endif
+	}
 
 	unsigned long *pfns __free(kvfree) =
 		kvcalloc(f->npages, sizeof(*pfns), GFP_KERNEL);
@@ -151,21 +160,83 @@ static int bench_fill(struct hmm_bench_fill *f)
 	return 0;
 }
 
+/* From the top of the page table to the leaf at @addr: its size, or 0. */
+static noinline unsigned long walk(struct mm_struct *mm, unsigned long addr,
+				   unsigned long *entry)
+{
+	p4d_t *p4d = p4d_offset(pgd_offset(mm, addr), addr);
+	pud_t *pud, pudval;
+	pmd_t *pmd, pmdval;
+	pte_t pte;
+
+	if (p4d_none(*p4d))
+		return 0;
+	pud = pud_offset(p4d, addr);
+	pudval = READ_ONCE(*pud);
+	if (pud_leaf(pudval)) {
+		*entry = pud_pfn(pudval) | HMM_PFN_VALID;
+		return PUD_SIZE;
+	}
+	if (pud_none(pudval))
+		return 0;
+	pmd = pmd_offset(pud, addr);
+	pmdval = READ_ONCE(*pmd);
+	if (pmd_leaf(pmdval)) {
+		*entry = pmd_pfn(pmdval) | HMM_PFN_VALID;
+		return PMD_SIZE;
+	}
+	if (pmd_none(pmdval))
+		return 0;
+	pte = READ_ONCE(*pte_offset_kernel(pmd, addr));
+	*entry = pte_pfn(pte) | HMM_PFN_VALID;
+	return pte_present(pte) ? PAGE_SIZE : 0;
+}
+
+static int bench_walk(struct hmm_bench_walk *w)
+{
+	unsigned long addr = w->addr, end = addr + (w->npages << PAGE_SHIFT);
+	struct mm_struct *mm = current->mm;
+	unsigned long size = PAGE_SIZE;
+	u64 start;
+
+	if (!w->npages)
+		return -EINVAL;
+	unsigned long *pfns __free(kvfree) =
+		kvcalloc(w->npages, sizeof(*pfns), GFP_KERNEL);
+	if (!pfns)
+		return -ENOMEM;
+
+	w->leaves = 0;
+	mmap_read_lock(mm);
+	start = ktime_get_ns();
+	for (; addr < end; addr = ALIGN_DOWN(addr, size) + size) {
+		size = walk(mm, addr, &pfns[(addr - w->addr) >> PAGE_SHIFT]);
+		if (!size)
+			break;
+		w->leaves++;
+	}
+	w->ns = ktime_get_ns() - start;
+	mmap_read_unlock(mm);
+	return size ? 0 : -EFAULT;
+}
+
 static long bench_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	union {
 		struct hmm_bench_fault fault;
 		struct hmm_bench_fill fill;
+		struct hmm_bench_walk walk;
 	} u;
 	size_t size = _IOC_SIZE(cmd);
 	int ret;
 
-	if (cmd != HMM_BENCH_FAULT && cmd != HMM_BENCH_FILL)
+	if (cmd != HMM_BENCH_FAULT && cmd != HMM_BENCH_FILL && cmd != HMM_BENCH_WALK)
 		return -ENOTTY;
 	if (copy_from_user(&u, (void __user *)arg, size))
 		return -EFAULT;
 	guard(mutex)(&bench_lock);
-	ret = cmd == HMM_BENCH_FAULT ? bench_fault(&u.fault) : bench_fill(&u.fill);
+	ret = cmd == HMM_BENCH_FAULT ? bench_fault(&u.fault) :
+	      cmd == HMM_BENCH_FILL ? bench_fill(&u.fill) : bench_walk(&u.walk);
 	if (ret)
 		return ret;
 	return copy_to_user((void __user *)arg, &u, size) ? -EFAULT : 0;

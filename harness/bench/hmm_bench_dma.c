@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What it costs to map a range of the caller for DMA, and to take it back, by
+ * one of four methods, see hmm_bench.h. The devices: QEMU's edu, behind the
+ * IOMMU, and a platform device without one. Built from this one source for the
+ * base kernel, which has the first method only, and for the patched one.
+ */
+#include <linux/cleanup.h>
+#include <linux/dma-mapping.h>
+#include <linux/fs.h>
+#include <linux/hmm.h>
+#include <linux/hmm-dma.h>
+#include <linux/ktime.h>
+#include <linux/miscdevice.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/pci.h>
+#include <linux/pci-p2pdma.h>
+#include <linux/platform_device.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include "hmm_bench.h"
+
+static DEFINE_MUTEX(bench_lock);
+static struct pci_dev *edu;
+static struct platform_device *direct;
+
+static bool invalidate(struct mmu_interval_notifier *mni,
+		       const struct mmu_notifier_range *range,
+		       unsigned long cur_seq)
+{
+	mmu_interval_set_seq(mni, cur_seq);
+	return true;
+}
+
+static const struct mmu_interval_notifier_ops notifier_ops = {
+	.invalidate = invalidate,
+};
+
+/* The array of the whole window. Nobody changes the mappings meanwhile. */
+static int fault(struct hmm_bench_dma *d, unsigned long *pfns)
+{
+	struct mmu_interval_notifier notifier;
+	struct hmm_range range = {
+		.notifier = &notifier,
+		.start = d->window,
+		.end = d->window + (d->window_npages << PAGE_SHIFT),
+		.default_flags = HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE,
+		.hmm_pfns = pfns,
+	};
+	int ret;
+
+#ifdef HAVE_LEAF_ONLY
+	if (d->flags & HMM_BENCH_LEAF_ONLY) {
+		range.mirror_start = range.start;
+		range.mirror_end = range.end;
+	}
+#else
+	if (d->flags & HMM_BENCH_LEAF_ONLY)
+		return -EOPNOTSUPP;
+#endif
+	ret = mmu_interval_notifier_insert(&notifier, current->mm, range.start,
+					   range.end - range.start, &notifier_ops);
+	if (ret)
+		return ret;
+	ret = hmm_range_fault_unlocked_timeout(&range, 0);
+	mmu_interval_notifier_remove(&notifier);
+	return ret;
+}
+
+/* HMM_BENCH_PAGES: the calls of mlx5 and umem_odp. */
+static int by_pages(struct device *dev, struct hmm_bench_dma *d,
+		    unsigned long *pfns)
+{
+	struct pci_p2pdma_map_state p2p = {};
+	struct hmm_dma_map map;
+	u64 start, i;
+	int ret = hmm_dma_map_alloc(dev, &map, d->npages, PAGE_SIZE);
+
+	if (ret)
+		return ret;
+	memcpy(map.pfn_list, pfns, d->npages * sizeof(*pfns));
+	d->bytes = d->npages * (map.dma_list ? 16 : 8);
+
+	start = ktime_get_ns();
+	for (i = 0; i < d->npages; i++)
+		if (hmm_dma_map_pfn(dev, &map, i, &p2p) == DMA_MAPPING_ERROR)
+			ret = -EIO;
+	d->map_ns = ktime_get_ns() - start;
+
+	start = ktime_get_ns();
+	for (i = 0; i < d->npages; i++)
+		hmm_dma_unmap_pfn(dev, &map, i);
+	d->unmap_ns = ktime_get_ns() - start;
+	hmm_dma_map_free(dev, &map);
+	return ret;
+}
+
+#ifdef HAVE_RANGE_DMA
+static int by_range(struct device *dev, struct hmm_bench_dma *d,
+		    unsigned long *pfns)
+{
+	struct hmm_range range = {
+		.start = d->addr,
+		.end = d->addr + (d->npages << PAGE_SHIFT),
+		.hmm_pfns = pfns + ((d->addr - d->window) >> PAGE_SHIFT),
+	};
+	unsigned long end = d->window + (d->window_npages << PAGE_SHIFT);
+	unsigned long chunks = ((end - 1) >> PMD_SHIFT) - (d->window >> PMD_SHIFT) + 1;
+	struct hmm_dma_map map;
+	u64 start;
+	int ret;
+
+	if (d->flags & HMM_BENCH_LEAF_ONLY) {
+		range.mirror_start = d->window;
+		range.mirror_end = end;
+	}
+	ret = hmm_range_dma_alloc(dev, &map, d->window, end);
+	if (ret)
+		return ret;
+	start = ktime_get_ns();
+	ret = hmm_range_dma_map(dev, &map, &range);
+	d->map_ns = ktime_get_ns() - start;
+
+	d->bytes = chunks * (map.leaf_dma ? 24 : 16) + BITS_TO_LONGS(chunks) * 8;
+	while (chunks--)
+		if (map.tables[chunks])
+			d->bytes += map.leaf_dma ? 2 * PAGE_SIZE : PAGE_SIZE;
+
+	start = ktime_get_ns();
+	hmm_range_dma_unmap(dev, &map, range.start, range.end);
+	d->unmap_ns = ktime_get_ns() - start;
+	hmm_range_dma_free(dev, &map);
+	return ret;
+}
+#endif
+
+struct segment {
+	phys_addr_t phys;
+	size_t offset, size;
+};
+
+/* The known layout: leaves, and runs of single pages shorter than 2 MiB. */
+static unsigned long find_segments(struct hmm_bench_dma *d,
+				   const unsigned long *pfns, struct segment *s)
+{
+	unsigned long n = 0, i;
+
+	for (i = 0; i < d->npages; i++) {
+		phys_addr_t phys = hmm_pfn_to_phys(pfns[i]);
+		unsigned int order = hmm_pfn_to_map_order(pfns[i]);
+		struct segment *last = &s[n - 1];
+
+		if (n && last->phys + last->size == phys &&
+		    (order || last->size < SZ_2M - PAGE_SIZE) &&
+		    (phys & ((PAGE_SIZE << order) - 1) || !order)) {
+			last->size += PAGE_SIZE;
+			continue;
+		}
+		s[n].phys = phys;
+		s[n].offset = i << PAGE_SHIFT;
+		s[n++].size = PAGE_SIZE;
+	}
+	return n;
+}
+
+/*
+ * HMM_BENCH_LIMIT: nothing but the calls into the DMA API. Where no two
+ * neighbours are contiguous all of the IOVA space is still one run to unlink.
+ */
+static int by_limit(struct device *dev, struct hmm_bench_dma *d,
+		    unsigned long *pfns)
+{
+	size_t size = d->npages << PAGE_SHIFT, skew = d->addr & (SZ_1G - 1);
+	unsigned long attrs = DMA_ATTR_REQUIRE_COHERENT;
+	struct dma_iova_state state;
+	unsigned long n, i;
+	int ret = 0;
+	u64 start;
+
+	if (size < SZ_1G)
+		skew = d->addr & (SZ_2M - 1);
+	struct segment *s __free(kvfree) =
+		kvcalloc(d->npages, sizeof(*s), GFP_KERNEL);
+	if (!s)
+		return -ENOMEM;
+	n = find_segments(d, pfns, s);
+
+	if (!dma_iova_try_alloc(dev, &state, 0, skew + size)) {
+		if (dma_need_unmap(dev))
+			return -EOPNOTSUPP;
+		start = ktime_get_ns();
+		for (i = 0; i < n; i++)
+			if (dma_map_phys(dev, s[i].phys, s[i].size,
+					 DMA_BIDIRECTIONAL, attrs) == DMA_MAPPING_ERROR)
+				ret = -EIO;
+		d->map_ns = ktime_get_ns() - start;
+		d->unmap_ns = 1;
+		return ret;
+	}
+	start = ktime_get_ns();
+	for (i = 0; i < n && !ret; i++)
+		ret = dma_iova_link(dev, &state, s[i].phys, skew + s[i].offset,
+				    s[i].size, DMA_BIDIRECTIONAL, attrs);
+	if (!ret)
+		ret = dma_iova_sync(dev, &state, skew, size);
+	d->map_ns = ktime_get_ns() - start;
+	if (!ret) {
+		start = ktime_get_ns();
+		dma_iova_unlink(dev, &state, skew, size, DMA_BIDIRECTIONAL, attrs);
+		d->unmap_ns = ktime_get_ns() - start;
+	}
+	dma_iova_free(dev, &state);
+	return ret;
+}
+
+/*
+ * HMM_BENCH_GPUSVM: leaf by leaf, as drm_gpusvm_get_pages() and _unmap_pages()
+ * do it, without their checks of device memory. IOVA space is dense, so it is
+ * asked for as much alignment as the leaves have.
+ */
+struct gpusvm_addr {
+	dma_addr_t addr;
+	u64 order : 8, dir : 2;
+};
+
+static int by_gpusvm(struct device *dev, struct hmm_bench_dma *d,
+		     unsigned long *pfns)
+{
+	struct dma_iova_state state = {};
+	u64 start, i, j, offset = 0;
+	unsigned int order;
+	int ret = 0;
+
+	struct gpusvm_addr *addrs __free(kvfree) =
+		kvcalloc(d->npages, sizeof(*addrs), GFP_KERNEL);
+	if (!addrs)
+		return -ENOMEM;
+	d->bytes = d->npages * sizeof(*addrs);
+
+	start = ktime_get_ns();
+	for (i = 0, j = 0; i < d->npages && !ret; i += 1UL << order, j++) {
+		struct page *page = hmm_pfn_to_page(pfns[i]);
+		unsigned long size = 1UL << hmm_pfn_to_map_order(pfns[i]);
+		dma_addr_t addr;
+
+		size -= (pfns[i] & ~HMM_PFN_FLAGS) & (size - 1);
+		if (i + size > d->npages)
+			size -= i + size - d->npages;
+		order = ilog2(size);
+		if (is_device_private_page(page) || is_device_coherent_page(page)) {
+			ret = -EOPNOTSUPP;
+			break;
+		}
+		if (!i)
+			dma_iova_try_alloc(dev, &state, 0, d->npages * PAGE_SIZE);
+		if (dma_use_iova(&state)) {
+			ret = dma_iova_link(dev, &state, hmm_pfn_to_phys(pfns[i]),
+					    offset, PAGE_SIZE << order,
+					    DMA_BIDIRECTIONAL, 0);
+			addr = state.addr + offset;
+			offset += PAGE_SIZE << order;
+		} else {
+			addr = dma_map_page(dev, page, 0, PAGE_SIZE << order,
+					    DMA_BIDIRECTIONAL);
+			if (dma_mapping_error(dev, addr))
+				ret = -EIO;
+		}
+		addrs[j] = (struct gpusvm_addr){ addr, order, DMA_BIDIRECTIONAL };
+	}
+	if (!ret && dma_use_iova(&state))
+		ret = dma_iova_sync(dev, &state, 0, offset);
+	d->map_ns = ktime_get_ns() - start;
+
+	start = ktime_get_ns();
+	if (dma_use_iova(&state))
+		dma_iova_destroy(dev, &state, offset, DMA_BIDIRECTIONAL, 0);
+	else
+		for (i = 0; i < j; i++)
+			dma_unmap_page(dev, addrs[i].addr,
+				       PAGE_SIZE << addrs[i].order, addrs[i].dir);
+	d->unmap_ns = ktime_get_ns() - start;
+	return ret;
+}
+
+static int bench_dma(struct hmm_bench_dma *d)
+{
+	struct device *dev = d->flags & HMM_BENCH_DIRECT ? &direct->dev :
+			     edu ? &edu->dev : NULL;
+	unsigned long *at;
+	int ret;
+
+	if (!dev)
+		return -ENODEV;
+	if (!d->npages || d->addr < d->window || !PAGE_ALIGNED(d->addr | d->window) ||
+	    d->addr + (d->npages << PAGE_SHIFT) >
+	    d->window + (d->window_npages << PAGE_SHIFT) ||
+	    (d->flags & ~(HMM_BENCH_LEAF_ONLY | HMM_BENCH_DIRECT)))
+		return -EINVAL;
+	unsigned long *pfns __free(kvfree) =
+		kvcalloc(d->window_npages, sizeof(*pfns), GFP_KERNEL);
+	if (!pfns)
+		return -ENOMEM;
+	ret = fault(d, pfns);
+	if (ret)
+		return ret;
+
+	d->bytes = 0;
+	at = pfns + ((d->addr - d->window) >> PAGE_SHIFT);
+	switch (d->method) {
+	case HMM_BENCH_PAGES:
+		return by_pages(dev, d, at);
+	case HMM_BENCH_LIMIT:
+		return by_limit(dev, d, at);
+	case HMM_BENCH_GPUSVM:
+		return by_gpusvm(dev, d, at);
+#ifdef HAVE_RANGE_DMA
+	case HMM_BENCH_RANGE:
+		return by_range(dev, d, pfns);
+#endif
+	}
+	return -EOPNOTSUPP;
+}
+
+static long bench_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct hmm_bench_dma d;
+	int ret;
+
+	if (cmd != HMM_BENCH_DMA)
+		return -ENOTTY;
+	if (copy_from_user(&d, (void __user *)arg, sizeof(d)))
+		return -EFAULT;
+	guard(mutex)(&bench_lock);
+	ret = bench_dma(&d);
+	if (ret)
+		return ret;
+	return copy_to_user((void __user *)arg, &d, sizeof(d)) ? -EFAULT : 0;
+}
+
+static const struct file_operations bench_fops = {
+	.owner = THIS_MODULE,
+	.unlocked_ioctl = bench_ioctl,
+};
+
+static struct miscdevice bench_device = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "hmm_bench_dma",
+	.fops = &bench_fops,
+};
+
+static int edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	int ret = pcim_enable_device(pdev);
+
+	if (!ret)
+		ret = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(48));
+	if (!ret)
+		edu = pdev;
+	return ret;
+}
+
+static void edu_remove(struct pci_dev *pdev)
+{
+	guard(mutex)(&bench_lock);
+	edu = NULL;
+}
+
+static const struct pci_device_id edu_ids[] = {
+	{ PCI_DEVICE(0x1234, 0x11e8) },
+	{}
+};
+
+static struct pci_driver edu_driver = {
+	.name = "hmm_bench_dma",
+	.id_table = edu_ids,
+	.probe = edu_probe,
+	.remove = edu_remove,
+};
+
+static int __init bench_init(void)
+{
+	int ret;
+
+	direct = platform_device_register_full(&(struct platform_device_info){
+		.name = "hmm_bench_direct",
+		.dma_mask = DMA_BIT_MASK(64),
+	});
+	if (IS_ERR(direct))
+		return PTR_ERR(direct);
+	ret = dma_coerce_mask_and_coherent(&direct->dev, DMA_BIT_MASK(64));
+	if (ret)
+		goto err_platform;
+	ret = pci_register_driver(&edu_driver);
+	if (ret)
+		goto err_platform;
+	ret = misc_register(&bench_device);
+	if (!ret)
+		return 0;
+	pci_unregister_driver(&edu_driver);
+err_platform:
+	platform_device_unregister(direct);
+	return ret;
+}
+module_init(bench_init);
+
+static void __exit bench_exit(void)
+{
+	misc_deregister(&bench_device);
+	pci_unregister_driver(&edu_driver);
+	platform_device_unregister(direct);
+}
+module_exit(bench_exit);
+
+MODULE_DESCRIPTION("Count what mapping an HMM range for DMA costs");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,1281 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Compare what hmm_range_fault() says with the page table, as a page table walk
+ * of this module's own reads it: while nothing else changes the memory
+ * (HMM_LEAVES_CHECK), and as a driver among others that do (HMM_LEAVES_RACE).
+ *
+ * The memory is that of the process that calls. Its test program is
+ * tools/testing/selftests/mm/hmm_leaves.c.
+ */
+#include <linux/bitmap.h>
+#include <linux/delay.h>
+#include <linux/fs.h>
+#include <linux/hmm.h>
+#include <linux/huge_mm.h>
+#include <linux/hugetlb.h>
+#include <linux/leafops.h>
+#include <linux/memremap.h>
+#include <linux/miscdevice.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/pgtable.h>
+#include <linux/sched/signal.h>
+#include <linux/sizes.h>
+#include <linux/uaccess.h>
+
+#include "test_hmm_leaves_uapi.h"
+
+#define LEAVES_MAX_PAGES	(SZ_1G >> PAGE_SHIFT)
+#define LEAVES_MAX_COUNT	1000000
+#define LEAVES_MAX_TRIES	1000
+#define LEAVES_TIMEOUT		(10 * HMM_RANGE_DEFAULT_TIMEOUT)
+
+/* What hmm_range_fault() carries from input to output. */
+#define LEAVES_STICKY	(HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA | \
+			 HMM_PFN_P2PDMA_BUS)
+
+/*
+ * What the page table says of [start, end): of a leaf, or of a stretch in which
+ * no page is different.
+ */
+struct leaf {
+	unsigned long	start;
+	unsigned long	end;
+	unsigned long	entry;		/* dense output for @start */
+	bool		counts;		/* from page to page, the pfn goes up */
+	vm_flags_t	vm_flags;	/* 0: no VMA */
+	void		*owner;		/* of device-private memory */
+};
+
+/* A driver for one ioctl(). */
+struct leaves {
+	struct mmu_interval_notifier	notifier;
+	struct mutex			mutex;	/* the output is current */
+	unsigned int			flags;
+	u64				seed;
+	u64				random;
+	u64				pages;
+	u64				retries;
+	unsigned long			start;
+	unsigned long			npages;
+	unsigned long			*pfns;	/* dense output of a range */
+	void				*owner;
+	struct hmm_leaves_diff		*diff;
+	unsigned long			mirror_start;
+	unsigned long			mirror_end;
+	unsigned long			*mirror;
+	/* A bit for each page: a call was for it, it was changed since. */
+	unsigned long			*known;
+	unsigned long			*stale;
+};
+
+static u64 leaves_hash(u64 x)
+{
+	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+	x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+	return x ^ (x >> 31);
+}
+
+/* A number below @n. */
+static unsigned long leaves_random(struct leaves *leaves, unsigned long n)
+{
+	leaves->random += 0x9e3779b97f4a7c15ULL;
+	return leaves_hash(leaves->random) % n;
+}
+
+/* A part of the range: mostly a short one, and anywhere. */
+static void leaves_random_part(struct leaves *leaves, unsigned long *start,
+			       unsigned long *end)
+{
+	unsigned long most = leaves->npages >> leaves_random(leaves, 10);
+	unsigned long n = 1 + leaves_random(leaves, max(most, 1UL));
+
+	*start = leaves->start +
+		 leaves_random(leaves, leaves->npages - n + 1) * PAGE_SIZE;
+	*end = *start + n * PAGE_SIZE;
+}
+
+static int leaves_differ(struct leaves *leaves, enum hmm_leaves_what what,
+			 unsigned long addr, unsigned long got,
+			 unsigned long want)
+{
+	leaves->diff->what = what;
+	leaves->diff->addr = addr;
+	leaves->diff->got = got;
+	leaves->diff->want = want;
+	return -EUCLEAN;
+}
+
+/* ---- the page table ---- */
+
+/* A naturally aligned block around @addr, whose first page is @pfn. */
+static void leaf_set(struct leaf *leaf, unsigned long addr, unsigned long size,
+		     unsigned long pfn)
+{
+	leaf->start = ALIGN_DOWN(addr, size);
+	leaf->end = leaf->start + size;
+	leaf->entry = pfn;
+	leaf->counts = true;
+}
+
+static unsigned long leaf_flags(unsigned long size, bool write)
+{
+	return HMM_PFN_VALID | (write ? HMM_PFN_WRITE : 0) |
+	       (unsigned long)ilog2(size >> PAGE_SHIFT) << HMM_PFN_ORDER_SHIFT;
+}
+
+/* What dense output has for @addr, which is in @leaf, but for sticky flags. */
+static unsigned long leaf_entry(const struct leaf *leaf, unsigned long addr)
+{
+	return leaf->entry +
+	       (leaf->counts ? (addr - leaf->start) >> PAGE_SHIFT : 0);
+}
+
+/* The order and the pfn are there even when nothing is mapped. */
+static void leaf_set_hugetlb(struct leaf *leaf, unsigned long addr,
+			     unsigned long size, pte_t pte)
+{
+	leaf_set(leaf, addr, size, pte_pfn(pte));
+	leaf->entry |= leaf_flags(size, false) & ~HMM_PFN_VALID;
+	if (pte_present(pte) && !pte_protnone(pte))
+		leaf->entry |= leaf_flags(size, pte_write(pte));
+}
+
+static void leaf_set_device_private(struct leaf *leaf, unsigned long addr,
+				    unsigned long size, softleaf_t entry,
+				    void *owner)
+{
+	leaf->owner = page_pgmap(softleaf_to_page(entry))->owner;
+	if (leaf->owner != owner)
+		return;
+	leaf_set(leaf, addr, size, softleaf_to_pfn(entry));
+	leaf->entry |= leaf_flags(size, softleaf_is_device_private_write(entry));
+}
+
+static void leaf_set_pte(struct leaf *leaf, unsigned long addr, pte_t pte,
+			 void *owner)
+{
+	if (pte_none(pte))
+		return;
+	if (!pte_present(pte)) {
+		const softleaf_t entry = softleaf_from_pte(pte);
+
+		if (softleaf_is_device_private(entry))
+			leaf_set_device_private(leaf, addr, PAGE_SIZE, entry,
+						owner);
+		return;
+	}
+	/* Neither I/O memory nor anything else without a struct page. */
+	if (pte_special(pte) && !is_zero_pfn(pte_pfn(pte))) {
+		leaf->entry = HMM_PFN_ERROR;
+		return;
+	}
+	leaf_set(leaf, addr, PAGE_SIZE, pte_pfn(pte));
+	if (!pte_protnone(pte))
+		leaf->entry |= leaf_flags(PAGE_SIZE, pte_write(pte));
+}
+
+/* The PMD lock is held: what the PMD points to remains a page table. */
+static void leaf_read_pte(struct mm_struct *mm, pmd_t *pmdp, spinlock_t *pml,
+			  unsigned long addr, void *owner, struct leaf *leaf)
+{
+	spinlock_t *ptl = pte_lockptr(mm, pmdp);
+
+	if (ptl != pml)
+		spin_lock_nested(ptl, SINGLE_DEPTH_NESTING);
+	leaf->end = addr + PAGE_SIZE;
+	leaf_set_pte(leaf, addr, ptep_get(pte_offset_kernel(pmdp, addr)),
+		     owner);
+	if (ptl != pml)
+		spin_unlock(ptl);
+}
+
+static void leaf_read_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
+			  unsigned long addr, void *owner, struct leaf *leaf)
+{
+	spinlock_t *pml = pmd_lock(vma->vm_mm, pmdp);
+	pmd_t pmd = pmdp_get(pmdp);
+
+	leaf->end = pmd_addr_end(addr, vma->vm_end);
+	if (is_vm_hugetlb_page(vma)) {
+		leaf_set_hugetlb(leaf, addr, PMD_SIZE,
+				 huge_ptep_get(vma->vm_mm, addr,
+					       (pte_t *)pmdp));
+	} else if (pmd_none(pmd)) {
+		;
+	} else if (!pmd_present(pmd)) {
+		const softleaf_t entry = softleaf_from_pmd(pmd);
+
+		if (!softleaf_is_migration(entry))
+			leaf->entry = HMM_PFN_ERROR;
+		if (softleaf_is_device_private(entry))
+			leaf_set_device_private(leaf, addr, PMD_SIZE, entry,
+						owner);
+	} else if (pmd_trans_huge(pmd)) {
+		leaf_set(leaf, addr, PMD_SIZE, pmd_pfn(pmd));
+		if (!pmd_protnone(pmd))
+			leaf->entry |= leaf_flags(PMD_SIZE, pmd_write(pmd));
+	} else if (pmd_bad(pmd)) {
+		leaf->entry = HMM_PFN_ERROR;
+	} else {
+		leaf_read_pte(vma->vm_mm, pmdp, pml, addr, owner, leaf);
+	}
+	spin_unlock(pml);
+}
+
+/* Is there a PMD table below? If not, @leaf has it. */
+static bool leaf_read_pud(struct vm_area_struct *vma, pud_t *pudp,
+			  unsigned long addr, struct leaf *leaf)
+{
+	spinlock_t *ptl = pud_lock(vma->vm_mm, pudp);
+	pud_t pud = pudp_get(pudp);
+	bool table = false;
+
+	leaf->end = pud_addr_end(addr, vma->vm_end);
+	if (is_vm_hugetlb_page(vma) &&
+	    huge_page_size(hstate_vma(vma)) == PUD_SIZE) {
+		leaf_set_hugetlb(leaf, addr, PUD_SIZE,
+				 huge_ptep_get(vma->vm_mm, addr,
+					       (pte_t *)pudp));
+	} else if (pud_present(pud) && pud_leaf(pud)) {
+		leaf_set(leaf, addr, PUD_SIZE, pud_pfn(pud));
+		leaf->entry |= leaf_flags(PUD_SIZE, pud_write(pud));
+	} else {
+		table = pud_present(pud);
+	}
+	spin_unlock(ptl);
+	return table;
+}
+
+/* Is there no way for hmm_range_fault() to tell anything of such a VMA? */
+static bool leaf_error(const struct leaf *leaf)
+{
+	return !(leaf->vm_flags & VM_READ) ||
+	       leaf->vm_flags & (VM_IO | VM_PFNMAP);
+}
+
+/*
+ * Look @addr up in the page table, with the mmap lock held: then no table above
+ * a VMA goes away but for those of PTEs. Where there is no VMA any of them can:
+ * munmap() frees tables with the lock held for reading only.
+ */
+static void leaf_read(struct mm_struct *mm, unsigned long addr, void *owner,
+		      struct leaf *leaf)
+{
+	struct vm_area_struct *vma = find_vma(mm, addr);
+	pgd_t *pgdp;
+	p4d_t *p4dp;
+	pud_t *pudp;
+
+	*leaf = (struct leaf) { .start = addr, .entry = HMM_PFN_ERROR };
+	if (!vma || vma->vm_start > addr) {
+		leaf->end = vma ? vma->vm_start : TASK_SIZE;
+		return;
+	}
+	leaf->vm_flags = vma->vm_flags;
+	leaf->end = vma->vm_end;
+	if (leaf_error(leaf))
+		return;
+
+	leaf->entry = 0;
+	leaf->end = pgd_addr_end(addr, vma->vm_end);
+	pgdp = pgd_offset(mm, addr);
+	if (pgd_none(pgdp_get(pgdp)))
+		return;
+	leaf->end = p4d_addr_end(addr, vma->vm_end);
+	p4dp = p4d_offset(pgdp, addr);
+	if (p4d_none(p4dp_get(p4dp)))
+		return;
+	pudp = pud_offset(p4dp, addr);
+	if (leaf_read_pud(vma, pudp, addr, leaf))
+		leaf_read_pmd(vma, pmd_offset(pudp, addr), addr, owner, leaf);
+}
+
+/* ---- the driver ---- */
+
+static bool leaves_invalidate(struct mmu_interval_notifier *notifier,
+			      const struct mmu_notifier_range *range,
+			      unsigned long cur_seq)
+{
+	struct leaves *leaves = container_of(notifier, struct leaves, notifier);
+
+	if (leaves->flags & HMM_LEAVES_NO_INVALIDATE)
+		return true;
+	if (mmu_notifier_range_blockable(range))
+		mutex_lock(&leaves->mutex);
+	else if (!mutex_trylock(&leaves->mutex))
+		return false;
+	mmu_interval_set_seq(notifier, cur_seq);
+	if (leaves->stale) {
+		unsigned long start = max(range->start, leaves->mirror_start);
+		unsigned long end = min(range->end, leaves->mirror_end);
+
+		if (start < end)
+			bitmap_set(leaves->stale,
+				   (start - leaves->mirror_start) >> PAGE_SHIFT,
+				   (end - start) >> PAGE_SHIFT);
+	}
+	mutex_unlock(&leaves->mutex);
+	return true;
+}
+
+static const struct mmu_interval_notifier_ops leaves_ops = {
+	.invalidate = leaves_invalidate,
+};
+
+static bool leaves_bad_range(unsigned long long addr, unsigned long long npages)
+{
+	return !npages || npages > LEAVES_MAX_PAGES ||
+	       !PAGE_ALIGNED(addr) || addr >= TASK_SIZE ||
+	       npages << PAGE_SHIFT > TASK_SIZE - addr;
+}
+
+/* Mirror @leaves->npages from @leaves->start on. */
+static int leaves_init(struct leaves *leaves)
+{
+	unsigned long start = leaves->start;
+	unsigned long size = leaves->npages << PAGE_SHIFT;
+	int ret;
+
+	mutex_init(&leaves->mutex);
+	leaves->random = leaves->seed;
+	leaves->pfns = kvcalloc(leaves->npages, sizeof(*leaves->pfns),
+				GFP_KERNEL);
+	if (!leaves->pfns)
+		return -ENOMEM;
+	if (leaves->mirror_end) {
+		start = leaves->mirror_start;
+		size = leaves->mirror_end - start;
+	}
+	ret = mmu_interval_notifier_insert(&leaves->notifier, current->mm,
+					   start, size, &leaves_ops);
+	if (ret)
+		kvfree(leaves->pfns);
+	return ret;
+}
+
+static void leaves_fini(struct leaves *leaves)
+{
+	mmu_interval_notifier_remove(&leaves->notifier);
+	kvfree(leaves->pfns);
+}
+
+static unsigned long leaves_request(unsigned int flags)
+{
+	if (flags & HMM_LEAVES_WRITE)
+		return HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE;
+	return flags & HMM_LEAVES_READ ? HMM_PFN_REQ_FAULT : 0;
+}
+
+/* Both ways there are for a driver. */
+static int leaves_fault(struct hmm_range *range, bool unlocked)
+{
+	struct mm_struct *mm = range->notifier->mm;
+	int ret;
+
+	if (unlocked)
+		return hmm_range_fault_unlocked_timeout(range,
+				msecs_to_jiffies(LEAVES_TIMEOUT));
+
+	range->notifier_seq = mmu_interval_read_begin(range->notifier);
+	ret = mmap_read_lock_killable(mm);
+	if (ret)
+		return ret;
+	ret = hmm_range_fault(range);
+	mmap_read_unlock(mm);
+	return ret;
+}
+
+/*
+ * Stop all that would invalidate. The mmap lock is only for the walk through the
+ * page table. It comes first: invalidate() may be called with it.
+ *
+ * Returns a negative error code or, with both locks held, whether the output is
+ * still current.
+ */
+static int leaves_lock(struct leaves *leaves, const struct hmm_range *range)
+{
+	int ret = mmap_read_lock_killable(leaves->notifier.mm);
+
+	if (ret)
+		return ret;
+	mutex_lock(&leaves->mutex);
+	return !mmu_interval_read_retry(range->notifier, range->notifier_seq);
+}
+
+static void leaves_unlock(struct leaves *leaves)
+{
+	mutex_unlock(&leaves->mutex);
+	mmap_read_unlock(leaves->notifier.mm);
+}
+
+/* ---- HMM_LEAVES_CHECK ---- */
+
+/* Input that must not matter, but for the sticky flags of dense output. */
+static unsigned long leaves_garbage(struct leaves *leaves, unsigned long addr)
+{
+	return leaves_hash(leaves->seed ^ addr);
+}
+
+/*
+ * Before a call: find out whose device-private memory there is, and which error
+ * the VMAs call for.
+ */
+static int leaves_expect(struct leaves *leaves, unsigned long start,
+			 unsigned long end)
+{
+	struct mm_struct *mm = leaves->notifier.mm;
+	unsigned long request = leaves_request(leaves->flags);
+	struct leaf leaf;
+	int ret = 0;
+
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	for (; start < end; start = leaf.end) {
+		leaf_read(mm, start, NULL, &leaf);
+		if (!leaves->owner && !(leaves->flags & HMM_LEAVES_NO_OWNER))
+			leaves->owner = leaf.owner;
+		/* The owner's device-private memory is never faulted in. */
+		if (ret || !request ||
+		    (leaf.owner && leaf.owner == leaves->owner))
+			continue;
+		if (leaf_error(&leaf))
+			ret = -EFAULT;
+		else if (request & HMM_PFN_REQ_WRITE &&
+			 !(leaf.vm_flags & VM_WRITE))
+			ret = -EPERM;
+	}
+	mmap_read_unlock(mm);
+	return ret;
+}
+
+/*
+ * Pages that asked for something by themselves have got it. hugetlb only looks
+ * at what the first of a leaf's pages asks for, and the owner's device-private
+ * memory is given as it is, even read-only to who wants to write.
+ */
+static int leaves_compare_request(struct leaves *leaves, unsigned long addr,
+				  const struct leaf *leaf, unsigned long got)
+{
+	unsigned long request = leaves_request(leaves->flags) &
+				leaves_garbage(leaves, addr);
+
+	if (!(leaves->flags & HMM_LEAVES_PER_PAGE) ||
+	    leaf->vm_flags & VM_HUGETLB || !(request & HMM_PFN_REQ_FAULT))
+		return 0;
+	if (leaf->owner && leaf->owner == leaves->owner)
+		request = HMM_PFN_REQ_FAULT;
+	if ((got & request) != request)
+		return leaves_differ(leaves, HMM_LEAVES_REQUEST, addr, got,
+				     request);
+	return 0;
+}
+
+/* Compare the output with the page table, bit for bit. */
+static int leaves_compare(struct leaves *leaves, unsigned long start,
+			  unsigned long end)
+{
+	const unsigned long *pfns = leaves->pfns;
+	unsigned long addr = start;
+	struct leaf leaf;
+	int ret;
+
+	while (addr < end) {
+		leaf_read(leaves->notifier.mm, addr, leaves->owner, &leaf);
+		for (; addr < min(leaf.end, end); addr += PAGE_SIZE, pfns++) {
+			unsigned long want = leaf_entry(&leaf, addr);
+
+			want |= leaves_garbage(leaves, addr) & LEAVES_STICKY;
+			if (*pfns != want)
+				return leaves_differ(leaves, HMM_LEAVES_ENTRY,
+						     addr, *pfns, want);
+			ret = leaves_compare_request(leaves, addr, &leaf,
+						     *pfns);
+			if (ret)
+				return ret;
+		}
+	}
+	leaves->pages += (end - start) >> PAGE_SHIFT;
+	return 0;
+}
+
+/* One call for dense output; returns what hmm_range_fault() did, or -EUCLEAN */
+static int leaves_check_dense(struct leaves *leaves, unsigned long start,
+			      unsigned long end)
+{
+	struct hmm_range range = {
+		.notifier = &leaves->notifier,
+		.start = start,
+		.end = end,
+		.hmm_pfns = leaves->pfns,
+	};
+	int expected = leaves_expect(leaves, start, end);
+	unsigned int tries;
+	int ret, valid;
+
+	range.dev_private_owner = leaves->owner;
+	if (leaves->flags & HMM_LEAVES_PER_PAGE)
+		range.pfn_flags_mask = leaves_request(leaves->flags);
+	else
+		range.default_flags = leaves_request(leaves->flags);
+
+	for (tries = 0; tries < LEAVES_MAX_TRIES; tries++) {
+		unsigned long i, n = (end - start) >> PAGE_SHIFT;
+
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		for (i = 0; i < n; i++)
+			leaves->pfns[i] = leaves_garbage(leaves, start +
+							 i * PAGE_SIZE);
+		ret = leaves_fault(&range, leaves_random(leaves, 2));
+		if (ret == -EBUSY) {
+			leaves->retries++;
+			continue;
+		}
+		if (!range.pfn_flags_mask && expected && ret != expected)
+			return leaves_differ(leaves, HMM_LEAVES_ERROR, start,
+					     ret, expected);
+		if (ret)
+			return ret;
+
+		valid = leaves_lock(leaves, &range);
+		if (valid < 0)
+			return valid;
+		if (valid)
+			ret = leaves_compare(leaves, start, end);
+		leaves_unlock(leaves);
+		if (valid)
+			return ret;
+		leaves->retries++;
+	}
+	return -EAGAIN;
+}
+
+/* ---- HMM_LEAVES_CHECK of leaf-only output ---- */
+
+static unsigned long *mirror_entry(struct leaves *leaves, unsigned long addr)
+{
+	return leaves->mirror + ((addr - leaves->mirror_start) >> PAGE_SHIFT);
+}
+
+/* The pages of a mirror's block, as the bits of ->known and ->stale. */
+static unsigned long mirror_bits(struct leaves *leaves, unsigned long addr,
+				 unsigned long end, unsigned long *n)
+{
+	*n = (min(end, leaves->mirror_end) - addr) >> PAGE_SHIFT;
+	return (addr - leaves->mirror_start) >> PAGE_SHIFT;
+}
+
+/*
+ * The blocks of a mirror follow on each other from one end to the other and are
+ * naturally aligned. The entries inside of blocks are nobody's: here they become
+ * garbage, if @poison.
+ */
+static int mirror_check_partition(struct leaves *leaves, bool poison)
+{
+	unsigned long addr, next;
+
+	for (addr = leaves->mirror_start; addr < leaves->mirror_end;
+	     addr = next) {
+		unsigned long pfn = *mirror_entry(leaves, addr);
+		unsigned long size = PAGE_SIZE << hmm_pfn_to_map_order(pfn);
+		bool valid = pfn & HMM_PFN_VALID;
+		unsigned long i, n;
+
+		next = hmm_leaf_end(pfn, addr);
+		if (next <= addr ||
+		    (!IS_ALIGNED(addr, size) &&
+		     !(valid && addr == leaves->mirror_start)) ||
+		    (!valid && next > leaves->mirror_end) ||
+		    pfn & LEAVES_STICKY)
+			return leaves_differ(leaves, HMM_LEAVES_PARTITION,
+					     addr, pfn, leaves->mirror_end);
+		if (!poison)
+			continue;
+		n = (min(next, leaves->mirror_end) - addr) >> PAGE_SHIFT;
+		for (i = 1; i < n; i++)
+			mirror_entry(leaves, addr)[i] =
+				(leaves->random + i) * 0x9e3779b97f4a7c15ULL;
+	}
+	return 0;
+}
+
+/* Write what the blocks say of each page to @leaves->pfns. */
+static void mirror_expand(struct leaves *leaves, unsigned long start,
+			  unsigned long end)
+{
+	unsigned long *out = leaves->pfns;
+	unsigned long addr, next, pfn, i;
+
+	for (addr = leaves->mirror_start; addr < end; addr = next) {
+		pfn = *mirror_entry(leaves, addr);
+		next = hmm_leaf_end(pfn, addr);
+		if (next <= start)
+			continue;
+		if (pfn & HMM_PFN_VALID)
+			pfn += (max(addr, start) - addr) >> PAGE_SHIFT;
+		else
+			pfn &= HMM_PFN_ERROR | HMM_PFN_WRITE;
+		for (i = max(addr, start); i < min(next, end); i += PAGE_SIZE) {
+			*out++ = pfn;
+			pfn += !!(pfn & HMM_PFN_VALID);
+		}
+	}
+}
+
+/* After a call: which blocks are new? */
+static void mirror_update(struct leaves *leaves, unsigned long start,
+			  unsigned long end)
+{
+	unsigned long addr, next, bit, n;
+
+	bit = mirror_bits(leaves, start, end, &n);
+	bitmap_set(leaves->known, bit, n);
+	for (addr = leaves->mirror_start; addr < end; addr = next) {
+		next = hmm_leaf_end(*mirror_entry(leaves, addr), addr);
+		if (next <= start)
+			continue;
+		bit = mirror_bits(leaves, addr, next, &n);
+		bitmap_clear(leaves->stale, bit, n);
+	}
+}
+
+/*
+ * After a call that failed nothing is known of the range, nor of the blocks that
+ * reached into it before: from @start to @end.
+ */
+static void mirror_forget(struct leaves *leaves, unsigned long start,
+			  unsigned long end)
+{
+	unsigned long bit, n;
+
+	bit = mirror_bits(leaves, start, end, &n);
+	bitmap_clear(leaves->known, bit, n);
+}
+
+/* From the start of the block around @start to the end of that before @end. */
+static void mirror_around(struct leaves *leaves, unsigned long *start,
+			  unsigned long *end)
+{
+	unsigned long addr, next, first = *start;
+
+	for (addr = leaves->mirror_start; addr < *end; addr = next) {
+		next = hmm_leaf_end(*mirror_entry(leaves, addr), addr);
+		if (addr <= first)
+			*start = addr;
+		if (next >= *end)
+			*end = next;
+	}
+}
+
+/*
+ * Every block that says that something is mapped is a leaf, whichever call it is
+ * from. Others have no pages in them that were mapped when a call was for them.
+ */
+static int mirror_compare_blocks(struct leaves *leaves)
+{
+	struct mm_struct *mm = leaves->notifier.mm;
+	unsigned long addr, next, bit, n;
+	struct leaf leaf;
+
+	for (addr = leaves->mirror_start; addr < leaves->mirror_end;
+	     addr = next) {
+		unsigned long pfn = *mirror_entry(leaves, addr);
+		unsigned long page;
+
+		next = hmm_leaf_end(pfn, addr);
+		bit = mirror_bits(leaves, addr, next, &n);
+		if (pfn & HMM_PFN_VALID) {
+			if (find_next_bit(leaves->stale, bit + n, bit) <
+			    bit + n)
+				continue;
+			leaf_read(mm, addr, leaves->owner, &leaf);
+			if (leaf_entry(&leaf, addr) != pfn ||
+			    max(leaf.start, leaves->mirror_start) != addr ||
+			    leaf.end != next)
+				return leaves_differ(leaves, HMM_LEAVES_BLOCK,
+						     addr, pfn,
+						     leaf_entry(&leaf, addr));
+			leaves->pages += n;
+			continue;
+		}
+		for (page = addr; page < next; page = leaf.end) {
+			leaf_read(mm, page, leaves->owner, &leaf);
+			leaf.end = min(leaf.end, next);
+			bit = mirror_bits(leaves, page, leaf.end, &n);
+			if (!(pfn & HMM_PFN_ERROR) &&
+			    !(leaf.entry & HMM_PFN_VALID))
+				continue;
+			for (; n; n--, bit++) {
+				if (!test_bit(bit, leaves->known) ||
+				    test_bit(bit, leaves->stale))
+					continue;
+				if (pfn & HMM_PFN_ERROR &&
+				    leaf.entry & HMM_PFN_ERROR)
+					continue;
+				return leaves_differ(leaves, HMM_LEAVES_BLOCK,
+						     leaves->mirror_start +
+						     bit * PAGE_SIZE, pfn,
+						     leaf.entry);
+			}
+		}
+	}
+	return 0;
+}
+
+/* The same of an entry of dense output as mirror_expand() has. */
+static unsigned long mirror_comparable(unsigned long pfn)
+{
+	if (pfn & HMM_PFN_VALID)
+		return pfn & ~LEAVES_STICKY;
+	return pfn & (HMM_PFN_ERROR | HMM_PFN_WRITE);
+}
+
+/* Whatever a call that failed was for is unknown. */
+static int mirror_compare_failed(struct leaves *leaves, unsigned long start,
+				 unsigned long end)
+{
+	unsigned long i;
+
+	mirror_expand(leaves, start, end);
+	for (i = 0; i < (end - start) >> PAGE_SHIFT; i++)
+		if (leaves->pfns[i])
+			return leaves_differ(leaves, HMM_LEAVES_ENTRY,
+					     start + i * PAGE_SIZE,
+					     leaves->pfns[i], 0);
+	return 0;
+}
+
+/* The part of the mirror that a call was for: is it what the page table says? */
+static int mirror_compare_range(struct leaves *leaves, unsigned long start,
+				unsigned long end, const unsigned long *dense)
+{
+	unsigned long addr = start, i = 0;
+	struct leaf leaf;
+
+	mirror_expand(leaves, start, end);
+	while (addr < end) {
+		leaf_read(leaves->notifier.mm, addr, leaves->owner, &leaf);
+		for (; addr < min(leaf.end, end); addr += PAGE_SIZE, i++) {
+			unsigned long got = leaves->pfns[i];
+			unsigned long want = leaf_entry(&leaf, addr);
+
+			want = mirror_comparable(want);
+			if (got != want)
+				return leaves_differ(leaves, HMM_LEAVES_ENTRY,
+						     addr, got, want);
+			want = mirror_comparable(dense[i]);
+			if (got != want)
+				return leaves_differ(leaves, HMM_LEAVES_DENSE,
+						     addr, got, want);
+		}
+	}
+	leaves->pages += i;
+	return 0;
+}
+
+/* Arguments that hmm_range_fault() has to refuse, without a look at the array. */
+static int mirror_check_einval(struct leaves *leaves)
+{
+	const unsigned long start = leaves->mirror_start;
+	const unsigned long end = leaves->mirror_end;
+	struct hmm_range range = {
+		.notifier = &leaves->notifier,
+		.mirror_start = start,
+		.mirror_end = end,
+	};
+	const struct {
+		unsigned long start, end, mask;
+	} bad[] = {
+		{ start - PAGE_SIZE, end, 0 },
+		{ start, end + PAGE_SIZE, 0 },
+		{ end, end + PAGE_SIZE, 0 },
+		{ start - PAGE_SIZE, start, 0 },
+		{ start, start, 0 },
+		{ end, start, 0 },
+		{ start, end, HMM_PFN_REQ_FAULT },
+		{ start, end, HMM_PFN_DMA_MAPPED },
+	};
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		range.start = bad[i].start;
+		range.end = bad[i].end;
+		range.pfn_flags_mask = bad[i].mask;
+		ret = leaves_fault(&range, i % 2);
+		if (ret != -EINVAL)
+			return leaves_differ(leaves, HMM_LEAVES_EINVAL,
+					     range.start, ret, -EINVAL);
+	}
+	return 0;
+}
+
+/* After a call for leaf-only output: dense output of the same. */
+static int mirror_snapshot(const struct hmm_range *range, unsigned long *dense)
+{
+	struct mm_struct *mm = range->notifier->mm;
+	struct hmm_range snapshot = *range;
+	int ret;
+
+	snapshot.mirror_start = 0;
+	snapshot.mirror_end = 0;
+	snapshot.default_flags = 0;
+	snapshot.hmm_pfns = dense;
+	ret = mmap_read_lock_killable(mm);
+	if (ret)
+		return ret;
+	ret = hmm_range_fault(&snapshot);
+	mmap_read_unlock(mm);
+	return ret;
+}
+
+/* As leaves_check_dense() */
+static int mirror_check_call(struct leaves *leaves, unsigned long start,
+			     unsigned long end, unsigned long *dense)
+{
+	struct hmm_range range = {
+		.notifier = &leaves->notifier,
+		.start = start,
+		.end = end,
+		.hmm_pfns = mirror_entry(leaves, start),
+		.default_flags = leaves_request(leaves->flags),
+		.mirror_start = leaves->mirror_start,
+		.mirror_end = leaves->mirror_end,
+	};
+	bool first = bitmap_empty(leaves->known, (leaves->mirror_end -
+				  leaves->mirror_start) >> PAGE_SHIFT);
+	int expected = leaves_expect(leaves, start, end);
+	unsigned int tries;
+	int ret, err, failed;
+
+	range.dev_private_owner = leaves->owner;
+	for (tries = 0; tries < LEAVES_MAX_TRIES; tries++) {
+		unsigned long known_start = start, known_end = end;
+
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		/* What a mirror has in it at first need not be blocks. */
+		if (!first)
+			mirror_around(leaves, &known_start, &known_end);
+		first = false;
+		ret = leaves_fault(&range, leaves_random(leaves, 2));
+		if (ret == -EINTR)
+			return ret;
+		if (ret != -EBUSY && expected && ret != expected)
+			return leaves_differ(leaves, HMM_LEAVES_ERROR, start,
+					     ret, expected);
+		failed = ret;
+		if (!ret)
+			ret = mirror_snapshot(&range, dense);
+		err = leaves_lock(leaves, &range);
+		if (err < 0)
+			return err;
+		if (!ret && !err)
+			ret = -EBUSY;
+		if (ret)
+			mirror_forget(leaves, known_start, known_end);
+		else
+			mirror_update(leaves, start, end);
+		err = mirror_check_partition(leaves, true);
+		if (!err)
+			err = mirror_compare_blocks(leaves);
+		if (!err && failed)
+			err = mirror_compare_failed(leaves, start, end);
+		if (!err && !ret)
+			err = mirror_compare_range(leaves, start, end, dense);
+		leaves_unlock(leaves);
+		if (err)
+			return err;
+		if (ret != -EBUSY)
+			return ret;
+		leaves->retries++;
+	}
+	return -EAGAIN;
+}
+
+static int mirror_check_calls(struct leaves *leaves, unsigned int count,
+			      unsigned long *dense)
+{
+	const unsigned long end = leaves->start +
+				  (leaves->npages << PAGE_SHIFT);
+	int ret = mirror_check_einval(leaves);
+
+	if (!ret && leaves->flags & HMM_LEAVES_POISON)
+		ret = mirror_check_call(leaves, leaves->start, end, dense);
+	while (ret != -EUCLEAN && ret != -EINTR && ret != -EAGAIN && count--) {
+		unsigned long part, part_end;
+
+		leaves_random_part(leaves, &part, &part_end);
+		ret = mirror_check_call(leaves, part, part_end, dense);
+		cond_resched();
+	}
+	if (ret == -EUCLEAN || ret == -EINTR || ret == -EAGAIN)
+		return ret;
+	return mirror_check_call(leaves, leaves->start, end, dense);
+}
+
+static int mirror_alloc(struct leaves *leaves, unsigned long npages)
+{
+	leaves->mirror = kvcalloc(npages, sizeof(*leaves->mirror), GFP_KERNEL);
+	leaves->known = bitmap_zalloc(npages, GFP_KERNEL);
+	leaves->stale = bitmap_zalloc(npages, GFP_KERNEL);
+	return leaves->mirror && leaves->known && leaves->stale ? 0 : -ENOMEM;
+}
+
+static void mirror_free(struct leaves *leaves)
+{
+	bitmap_free(leaves->stale);
+	bitmap_free(leaves->known);
+	kvfree(leaves->mirror);
+}
+
+static int mirror_check(struct leaves *leaves, struct hmm_leaves_check *cmd)
+{
+	unsigned long *dense;
+	unsigned long i;
+	int ret;
+
+	if (leaves_bad_range(cmd->mirror_addr, cmd->mirror_npages) ||
+	    cmd->flags & HMM_LEAVES_PER_PAGE || !cmd->mirror_addr)
+		return -EINVAL;
+	leaves->mirror_start = cmd->mirror_addr;
+	leaves->mirror_end = cmd->mirror_addr +
+			     (cmd->mirror_npages << PAGE_SHIFT);
+	if (leaves->start < leaves->mirror_start ||
+	    leaves->start + (leaves->npages << PAGE_SHIFT) > leaves->mirror_end)
+		return -EINVAL;
+	if (cmd->flags & HMM_LEAVES_POISON) {
+		/* Only a first call for all of it makes blocks of garbage. */
+		if (cmd->npages != cmd->mirror_npages)
+			return -EINVAL;
+	}
+
+	dense = kvcalloc(leaves->npages, sizeof(*dense), GFP_KERNEL);
+	ret = dense ? mirror_alloc(leaves, cmd->mirror_npages) : -ENOMEM;
+	if (!ret && cmd->flags & HMM_LEAVES_POISON)
+		for (i = 0; i < cmd->mirror_npages; i++)
+			leaves->mirror[i] = leaves_garbage(leaves, i);
+	if (!ret)
+		ret = leaves_init(leaves);
+	if (!ret) {
+		ret = mirror_check_calls(leaves, cmd->count, dense);
+		leaves_fini(leaves);
+	}
+	mirror_free(leaves);
+	kvfree(dense);
+	return ret;
+}
+
+static int leaves_check_calls(struct leaves *leaves, unsigned int count)
+{
+	int ret = 0;
+
+	while (ret != -EUCLEAN && ret != -EINTR && ret != -EAGAIN && count--) {
+		unsigned long part, end;
+
+		leaves_random_part(leaves, &part, &end);
+		ret = leaves_check_dense(leaves, part, end);
+		cond_resched();
+	}
+	if (ret == -EUCLEAN || ret == -EINTR || ret == -EAGAIN)
+		return ret;
+	return leaves_check_dense(leaves, leaves->start, leaves->start +
+				  (leaves->npages << PAGE_SHIFT));
+}
+
+static int leaves_check(struct hmm_leaves_check *cmd)
+{
+	const unsigned int flags = HMM_LEAVES_READ | HMM_LEAVES_WRITE |
+				   HMM_LEAVES_LEAF_ONLY | HMM_LEAVES_POISON |
+				   HMM_LEAVES_NO_OWNER | HMM_LEAVES_PER_PAGE;
+	struct leaves leaves = {
+		.flags = cmd->flags,
+		.seed = cmd->seed,
+		.start = cmd->addr,
+		.npages = cmd->npages,
+		.diff = &cmd->diff,
+	};
+	int ret;
+
+	memset(&cmd->diff, 0, sizeof(cmd->diff));
+	if (leaves_bad_range(cmd->addr, cmd->npages) || cmd->flags & ~flags ||
+	    cmd->count > LEAVES_MAX_COUNT || cmd->reserved)
+		return -EINVAL;
+	if (cmd->flags & HMM_LEAVES_LEAF_ONLY) {
+		ret = mirror_check(&leaves, cmd);
+		goto out;
+	}
+	ret = leaves_init(&leaves);
+	if (ret)
+		return ret;
+	ret = leaves_check_calls(&leaves, cmd->count);
+	leaves_fini(&leaves);
+out:
+	cmd->pages = leaves.pages;
+	cmd->retries = leaves.retries;
+	cmd->error = 0;
+	/* That a range fault fails can be right. */
+	if (ret == -EFAULT || ret == -EPERM) {
+		cmd->error = ret;
+		ret = 0;
+	}
+	return ret;
+}
+
+/* ---- HMM_LEAVES_RACE ---- */
+
+/* Success means that all that was asked for is there. */
+static int leaves_race_request(struct leaves *leaves,
+			       const struct hmm_range *range,
+			       const unsigned long *pfns)
+{
+	unsigned long addr;
+
+	for (addr = range->start; addr < range->end; addr += PAGE_SIZE, pfns++)
+		if ((*pfns & range->default_flags) != range->default_flags)
+			return leaves_differ(leaves, HMM_LEAVES_REQUEST, addr,
+					     *pfns, range->default_flags);
+	return 0;
+}
+
+/*
+ * The output is current, says mmu_interval_read_retry(), and invalidate() waits:
+ * what the device would use is in the page table, and as large, and as writable
+ * at least. Pages that are missing in the output can have appeared since.
+ *
+ * munmap() makes do with the mmap lock for reading between the removal of a VMA
+ * and invalidate(). Unless that has @finished, -EAGAIN is for no VMA.
+ */
+static int leaves_race_compare(struct leaves *leaves,
+			       const struct hmm_range *range,
+			       const unsigned long *pfns, bool finished)
+{
+	unsigned long addr = range->start;
+	struct leaf leaf;
+
+	while (addr < range->end) {
+		leaf_read(range->notifier->mm, addr, NULL, &leaf);
+		for (; addr < min(leaf.end, range->end);
+		     addr += PAGE_SIZE, pfns++) {
+			unsigned long live = leaf_entry(&leaf, addr);
+			unsigned long got = *pfns;
+
+			if (!(got & HMM_PFN_VALID))
+				continue;
+			if (!leaf.vm_flags && !finished)
+				return -EAGAIN;
+			if (!(live & HMM_PFN_VALID) ||
+			    (got ^ live) & ~HMM_PFN_FLAGS ||
+			    (got & HMM_PFN_WRITE && !(live & HMM_PFN_WRITE)) ||
+			    hmm_pfn_to_map_order(got) >
+			    hmm_pfn_to_map_order(live))
+				return leaves_differ(leaves, HMM_LEAVES_ENTRY,
+						     addr, got, live);
+		}
+	}
+	leaves->pages += (range->end - range->start) >> PAGE_SHIFT;
+	return 0;
+}
+
+/* Time for others to change what the output says. */
+static void leaves_race_pause(struct leaves *leaves)
+{
+	cond_resched();
+	switch (leaves_random(leaves, 4)) {
+	case 0:
+		udelay(leaves_random(leaves, 50));
+		break;
+	case 1:
+		usleep_range(10, 200);
+		break;
+	}
+}
+
+/*
+ * Make it a call for leaf-only output. Blocks of all ages remain in the mirror,
+ * right and wrong ones: they have to be disjoint all the same.
+ */
+static int mirror_race_prepare(struct leaves *leaves, struct hmm_range *range)
+{
+	const unsigned long npages = leaves->npages;
+	unsigned long i;
+
+	if (!leaves->mirror) {
+		leaves->mirror = kvcalloc(npages, sizeof(*leaves->mirror),
+					  GFP_KERNEL);
+		if (!leaves->mirror)
+			return -ENOMEM;
+		leaves->mirror_start = leaves->start;
+		leaves->mirror_end = leaves->start + (npages << PAGE_SHIFT);
+		/* The first call is for all of it: then it can be garbage. */
+		for (i = 0; i < npages; i++)
+			leaves->mirror[i] = leaves_garbage(leaves, i);
+		range->start = leaves->mirror_start;
+		range->end = leaves->mirror_end;
+	}
+	range->mirror_start = leaves->mirror_start;
+	range->mirror_end = leaves->mirror_end;
+	range->hmm_pfns = mirror_entry(leaves, range->start);
+	return 0;
+}
+
+static int leaves_race_once(struct leaves *leaves, struct hmm_leaves_race *cmd)
+{
+	struct hmm_range range = {
+		.notifier = &leaves->notifier,
+		.hmm_pfns = leaves->pfns,
+	};
+	/* A snapshot is rare: it changes nothing. */
+	static const unsigned int requests[] = {
+		HMM_LEAVES_READ, HMM_LEAVES_WRITE, HMM_LEAVES_READ,
+		HMM_LEAVES_WRITE, HMM_LEAVES_READ, HMM_LEAVES_WRITE,
+		HMM_LEAVES_WRITE, 0,
+	};
+	unsigned long i = leaves_random(leaves, ARRAY_SIZE(requests));
+	int ret, valid;
+	int err;
+
+	range.default_flags = leaves_request(requests[i]);
+	leaves_random_part(leaves, &range.start, &range.end);
+	if (leaves->flags & HMM_LEAVES_LEAF_ONLY && cmd->faults % 2) {
+		ret = mirror_race_prepare(leaves, &range);
+		if (ret)
+			return ret;
+	}
+	ret = leaves_fault(&range, leaves_random(leaves, 2));
+	if (ret == -EINTR)
+		return ret;
+	cmd->faults++;
+	if (range.mirror_end) {
+		err = mirror_check_partition(leaves, !leaves_random(leaves, 8));
+		if (err)
+			return err;
+		mirror_expand(leaves, range.start, range.end);
+	}
+	switch (ret) {
+	case 0:
+		break;
+	case -EFAULT:
+	case -EPERM:
+	case -EBUSY:
+	case -ENOMEM:
+		cmd->errors++;
+		return 0;
+	default:
+		return ret;
+	}
+	ret = leaves_race_request(leaves, &range, leaves->pfns);
+	if (ret)
+		return ret;
+
+	leaves_race_pause(leaves);
+	valid = leaves_lock(leaves, &range);
+	if (valid < 0)
+		return valid;
+	valid |= !!(leaves->flags & HMM_LEAVES_NO_RETRY);
+	if (valid)
+		ret = leaves_race_compare(leaves, &range, leaves->pfns, false);
+	leaves_unlock(leaves);
+
+	if (ret == -EAGAIN) {
+		if (mmap_write_lock_killable(range.notifier->mm))
+			return -EINTR;
+		mutex_lock(&leaves->mutex);
+		valid = leaves->flags & HMM_LEAVES_NO_RETRY ||
+			!mmu_interval_read_retry(range.notifier,
+						 range.notifier_seq);
+		ret = 0;
+		if (valid)
+			ret = leaves_race_compare(leaves, &range, leaves->pfns,
+						  true);
+		mutex_unlock(&leaves->mutex);
+		mmap_write_unlock(range.notifier->mm);
+	}
+	if (valid)
+		cmd->checked++;
+	else
+		cmd->retries++;
+	return ret;
+}
+
+static int leaves_race(struct hmm_leaves_race *cmd)
+{
+	const unsigned int flags = HMM_LEAVES_NO_RETRY |
+				   HMM_LEAVES_LEAF_ONLY |
+				   HMM_LEAVES_NO_INVALIDATE;
+	struct leaves leaves = {
+		.flags = cmd->flags,
+		.seed = cmd->seed,
+		.start = cmd->addr,
+		.npages = cmd->npages,
+		.diff = &cmd->diff,
+	};
+	int ret;
+
+	memset(&cmd->diff, 0, sizeof(cmd->diff));
+	cmd->faults = 0;
+	cmd->checked = 0;
+	cmd->retries = 0;
+	cmd->errors = 0;
+	if (leaves_bad_range(cmd->addr, cmd->npages) || cmd->flags & ~flags ||
+	    !cmd->count || cmd->count > LEAVES_MAX_COUNT)
+		return -EINVAL;
+	ret = leaves_init(&leaves);
+	if (ret)
+		return ret;
+	while (!ret && cmd->faults < cmd->count) {
+		if (fatal_signal_pending(current))
+			ret = -EINTR;
+		else
+			ret = leaves_race_once(&leaves, cmd);
+	}
+	leaves_fini(&leaves);
+	kvfree(leaves.mirror);
+	cmd->pages = leaves.pages;
+	return ret;
+}
+
+/* ---- /dev/hmm_leaves ---- */
+
+static long leaves_ioctl(struct file *file, unsigned int command,
+			 unsigned long arg)
+{
+	void __user *user = (void __user *)arg;
+	union {
+		struct hmm_leaves_check check;
+		struct hmm_leaves_race race;
+	} cmd;
+	const size_t size = _IOC_SIZE(command);
+	int ret;
+
+	if (command != HMM_LEAVES_CHECK && command != HMM_LEAVES_RACE)
+		return -ENOTTY;
+	if (copy_from_user(&cmd, user, size))
+		return -EFAULT;
+	if (command == HMM_LEAVES_CHECK)
+		ret = leaves_check(&cmd.check);
+	else
+		ret = leaves_race(&cmd.race);
+	if (copy_to_user(user, &cmd, size))
+		return -EFAULT;
+	return ret;
+}
+
+static const struct file_operations leaves_fops = {
+	.owner		= THIS_MODULE,
+	.unlocked_ioctl	= leaves_ioctl,
+	.llseek		= noop_llseek,
+};
+
+static struct miscdevice leaves_device = {
+	.minor	= MISC_DYNAMIC_MINOR,
+	.name	= "hmm_leaves",
+	.fops	= &leaves_fops,
+};
+module_misc_device(leaves_device);
+
+MODULE_DESCRIPTION("Test of hmm_range_fault() against the page table");
+MODULE_LICENSE("GPL");
