@@ -10,23 +10,23 @@
 #include <linux/ioctl.h>
 
 /* Fault pages in for reading, or for writing; with neither: a snapshot. */
-#define HMM_LEAVES_READ			(1U << 0)
-#define HMM_LEAVES_WRITE		(1U << 1)
+#define HMM_LEAVES_READ			0x01
+#define HMM_LEAVES_WRITE		0x02
 /* CHECK: own no device-private memory, instead of the first that is found. */
-#define HMM_LEAVES_NO_OWNER		(1U << 2)
+#define HMM_LEAVES_NO_OWNER		0x04
 /* CHECK: random pages ask for READ or WRITE, each for itself, not all. */
-#define HMM_LEAVES_PER_PAGE		(1U << 3)
+#define HMM_LEAVES_PER_PAGE		0x08
 /* RACE: a driver that does not call mmu_interval_read_retry(). */
-#define HMM_LEAVES_NO_RETRY		(1U << 4)
+#define HMM_LEAVES_NO_RETRY		0x10
 /* RACE: a driver whose invalidate() callback does nothing. */
-#define HMM_LEAVES_NO_INVALIDATE	(1U << 5)
+#define HMM_LEAVES_NO_INVALIDATE	0x20
 /*
  * CHECK: leaf-only output in a mirror; RACE: every other time, and the mirror is
  * all that is raced for.
  */
-#define HMM_LEAVES_LEAF_ONLY		(1U << 6)
+#define HMM_LEAVES_LEAF_ONLY		0x40
 /* CHECK: the mirror has garbage in it when the first call, for all of it, is. */
-#define HMM_LEAVES_POISON		(1U << 7)
+#define HMM_LEAVES_POISON		0x80
 
 /**
  * enum hmm_leaves_what - which comparison failed

@@ -31,6 +31,7 @@
 
 #include "hmm_bench.h"
 
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define MB(n) ((size_t)(n) << 20)
 #define GB(n) ((size_t)(n) << 30)
 
@@ -227,7 +228,7 @@ static void cost(const struct mapping *m)
 }
 
 /* Sizes from @step on, doubled each time, to the end of the mapping. */
-static void curve(const struct mapping *m, size_t step)
+static void print_curve(const struct mapping *m, size_t step)
 {
 	int flags[] = { 0, HMM_BENCH_LEAF_ONLY };
 	size_t size, i;
@@ -297,7 +298,7 @@ static void each_case(void (*one)(const struct mapping *m))
 	};
 	size_t i;
 
-	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	for (i = 0; i < ARRAY_SIZE(cases); i++)
 		if (!only || !strcmp(only, cases[i].name))
 			one(&cases[i]);
 	if (one == faults) {
@@ -319,9 +320,9 @@ static void curves(void)
 	const struct mapping pmd = { "pmd", file, MB(256), 0, 0, 8 };
 	const struct mapping pte = { "pte", file, MB(4), 4096, 0, 0 };
 
-	curve(&pud, MB(2));
-	curve(&pmd, MB(2));
-	curve(&pte, 4096);
+	print_curve(&pud, MB(2));
+	print_curve(&pmd, MB(2));
+	print_curve(&pte, 4096);
 	close(file);
 	close(dev);
 }
@@ -441,7 +442,7 @@ static void each_dma(void)
 	bench_dma = open("/dev/hmm_bench_dma", O_RDWR);
 	if (bench_dma < 0)
 		err(1, "/dev/hmm_bench_dma (is hmm_bench_dma.ko loaded?)");
-	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	for (i = 0; i < ARRAY_SIZE(cases); i++)
 		if (!only || !strcmp(only, cases[i].name))
 			dma_costs(&cases[i]);
 	close(file);

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * odp-race [-t seconds] [-f threads] [-p pages] zap|thp|munmap|hugetlb
+ *
+ * Threads (-f, default 1) map a range (-p, default 16 pages) with odp_race
+ * while the main thread changes the page table:
+ *   zap      MADV_DONTNEED
+ *   thp      the same, the range is part of a huge page
+ *   munmap   munmap and mmap, with a second range below it that makes the
+ *            notifier slow; only present pages are mapped, without faults
+ *   hugetlb  not at all; 2 MiB device pages on hugetlb memory
+ * Exit status 1: the IOMMU and the page table disagreed.
+ */
+#include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "odp_race.h"
+
+#define HUGE (2UL << 20)
+
+static int fd;
+static struct odp_race_range range;
+static volatile bool stop;
+static unsigned long refused;
+
+static int threads = 1;
+
+/* One thread maps all of the range, several map any part of it. */
+static void *mapper(void *arg)
+{
+	unsigned int seed = (unsigned long)arg;
+	struct odp_race_range part = range;
+
+	while (!stop) {
+		if (threads > 1) {
+			size_t pages = range.len / 4096, first = rand_r(&seed) % pages;
+
+			part.addr = range.addr + first * 4096;
+			part.len = (1 + rand_r(&seed) % (pages - first)) * 4096;
+		}
+		if (ioctl(fd, ODP_RACE_MAP, &part))
+			__atomic_add_fetch(&refused, 1, __ATOMIC_RELAXED);
+	}
+	return NULL;
+}
+
+static char *map(void *at, size_t len, int flags)
+{
+	char *p = mmap(at, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+
+	if (p == MAP_FAILED)
+		err(2, "mmap");
+	return p;
+}
+
+static void change(const char *mode, char *p, size_t len, int below)
+{
+	struct odp_race_range other = { (unsigned long)p - HUGE, HUGE, 0 };
+
+	if (!strcmp(mode, "munmap")) {
+		ioctl(below, ODP_RACE_MAP, &other);
+		munmap(p - HUGE, HUGE + len);
+		map(p - HUGE, HUGE + len, MAP_FIXED_NOREPLACE | MAP_POPULATE);
+	} else if (!strcmp(mode, "hugetlb")) {
+		usleep(1000);
+	} else {
+		madvise(p, len, MADV_DONTNEED);
+	}
+}
+
+static int reg(char *p, size_t len, int flags)
+{
+	struct odp_race_range r = { (unsigned long)p, len, flags };
+	int f = open("/dev/odp_race", O_RDWR);
+
+	if (f < 0 || ioctl(f, ODP_RACE_REG, &r))
+		err(2, "/dev/odp_race");
+	return f;
+}
+
+static int usage(void)
+{
+	fprintf(stderr, "usage: odp-race [-t seconds] [-f threads] [-p pages] "
+			"zap|thp|munmap|hugetlb\n");
+	return 2;
+}
+
+int main(int argc, char **argv)
+{
+	int seconds = 10, pages = 16, below = -1, opt;
+	struct odp_race_stats s;
+	time_t end;
+
+	while ((opt = getopt(argc, argv, "t:f:p:")) != -1) {
+		if (opt == 't')
+			seconds = atoi(optarg);
+		else if (opt == 'f')
+			threads = atoi(optarg);
+		else if (opt == 'p')
+			pages = atoi(optarg);
+		else
+			return usage();
+	}
+	if (optind + 1 != argc || threads < 1 || pages < 1 || pages > 512)
+		return usage();
+
+	const char *mode = argv[optind];
+	bool hugetlb = !strcmp(mode, "hugetlb"), thp = !strcmp(mode, "thp");
+	size_t len = hugetlb ? 2 * HUGE : pages * 4096UL;
+	char *p = map(NULL, 4 * HUGE, hugetlb ? MAP_HUGETLB : 0);
+	pthread_t thread[threads];
+
+	p = (char *)(((unsigned long)p + 2 * HUGE - 1) & ~(HUGE - 1));
+	if (!hugetlb)
+		madvise(p, HUGE, thp ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	range = (struct odp_race_range){ (unsigned long)p, len, 0 };
+	fd = reg(p, len, hugetlb ? ODP_RACE_HUGETLB : 0);
+	if (!strcmp(mode, "munmap")) {
+		below = reg(p - HUGE, HUGE, 0);
+		range.flags = ODP_RACE_NO_FAULT;
+	}
+
+	for (int i = 0; i < threads; i++)
+		if (pthread_create(&thread[i], NULL, mapper, (void *)(long)i))
+			errx(2, "pthread_create");
+	for (end = time(NULL) + seconds; time(NULL) < end;)
+		change(mode, p, thp ? HUGE : len, below);
+	stop = true;
+	for (int i = 0; i < threads; i++)
+		pthread_join(thread[i], NULL);
+
+	if (ioctl(fd, ODP_RACE_STATS, &s))
+		err(2, "ODP_RACE_STATS");
+	printf("%s, %d threads, %zu pages, %d s: %llu rounds, %lu refused, %llu invalidations: "
+	       "unlinked %llu, wrong %llu, leaked %llu, map errors %llu",
+	       mode, threads, len / 4096, seconds, s.rounds, refused, s.invalidations,
+	       s.unlinked, s.wrong, s.leaked, s.map_error);
+	if (s.first_ms)
+		printf("; the first in round %llu after %llu ms", s.first_round, s.first_ms);
+	printf("\n");
+	return s.first_ms != 0;
+}

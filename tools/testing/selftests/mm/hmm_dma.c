@@ -1,0 +1,1486 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DMA of what HMM mirrors: a device behind an IOMMU reads and writes the memory
+ * of this process, files on persistent memory among it, with page table leaves
+ * of every size, and is stopped when that memory is taken away.
+ *
+ * The device is QEMU's edu (-device edu,dma_mask=0xffffffffffff), its driver
+ * lib/test_hmm_dma.c; with -device intel-iommu and intel_iommu=on. The memory is
+ * named in the environment as for hmm_dax.c: HMM_DAX_EXT4, HMM_DAX_XFS,
+ * HMM_DAX_DEV_4K, _2M and _1G. A device-dax is overwritten from its start.
+ *
+ * What is not there is skipped. A transfer of the device takes 200 ms, so few
+ * bytes are moved, at the places that matter. Where the device is to be stopped
+ * the IOMMU reports a fault in the kernel log; the driver announces each by "the
+ * IOMMU is expected to refuse", with the address.
+ */
+#include "kselftest_harness.h"
+#include "hugepage_settings.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <linux/memfd.h>
+#include <linux/mman.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+
+/*
+ * This is a private UAPI to the kernel test module so it isn't exported
+ * in the usual include/uapi/... directory.
+ */
+#include <lib/test_hmm_dma_uapi.h>
+#include <mm/vm_util.h>
+
+#define KB(n)		((size_t)(n) << 10)
+#define MB(n)		((size_t)(n) << 20)
+#define GB(n)		((size_t)(n) << 30)
+
+/* A skipped test that means nothing for a backing begins with this. */
+#define NOT_HERE	"not for this memory: "
+
+#define EDU		"/dev/hmm_dma_edu"
+#define DIRECT		"/dev/hmm_dma_direct"
+
+/* What a transfer moves. */
+#define BYTES		16
+
+/* SYNC is a shared mapping of a file with MAP_SYNC, PRIVATE a private one. */
+enum backing { FS, SYNC, PRIVATE, DEV, ANON, THP, HUGETLB };
+
+static void __attribute__((constructor)) setup_hugetlb(void)
+{
+	if (default_huge_page_size() == MB(2))
+		hugetlb_setup_default(8);
+}
+
+FIXTURE(hmm_dma)
+{
+	int dma;		/* the device with the IOMMU */
+	int fd;			/* the file or device-dax; -1: none */
+	bool file;		/* on a file system with DAX */
+	size_t page;
+	size_t leaf;		/* of a mapping that can be written */
+	size_t size;
+	char *map;		/* the mapping under test, page tables empty */
+	char *alias;		/* the same memory elsewhere; NULL: anonymous */
+};
+
+FIXTURE_VARIANT(hmm_dma)
+{
+	enum backing backing;
+	const char *env;
+	size_t leaf;		/* bytes; 4 KiB stands for the page size */
+	size_t size;
+};
+
+FIXTURE_VARIANT_ADD(hmm_dma, ext4_4k)
+{
+	FS, "HMM_DAX_EXT4", KB(4), MB(2)
+};
+
+FIXTURE_VARIANT_ADD(hmm_dma, ext4_2m)
+{
+	FS, "HMM_DAX_EXT4", MB(2), MB(8)
+};
+
+FIXTURE_VARIANT_ADD(hmm_dma, ext4_2m_sync)
+{
+	SYNC, "HMM_DAX_EXT4", MB(2), MB(8)
+};
+
+FIXTURE_VARIANT_ADD(hmm_dma, ext4_private)
+{
+	PRIVATE, "HMM_DAX_EXT4", KB(4), MB(2)
+};
+
+FIXTURE_VARIANT_ADD(hmm_dma, xfs_4k)
+{
+	FS, "HMM_DAX_XFS", KB(4), MB(2)
+};
+
+FIXTURE_VARIANT_ADD(hmm_dma, xfs_2m)
+{
+	FS, "HMM_DAX_XFS", MB(2), MB(8)
+};
+
+FIXTURE_VARIANT_ADD(hmm_dma, xfs_2m_sync)
+{
+	SYNC, "HMM_DAX_XFS", MB(2), MB(8)
+};
+
+FIXTURE_VARIANT_ADD(hmm_dma, xfs_private)
+{
+	PRIVATE, "HMM_DAX_XFS", KB(4), MB(2)
+};
+
+FIXTURE_VARIANT_ADD(hmm_dma, devdax_4k)
+{
+	DEV, "HMM_DAX_DEV_4K", KB(4), MB(2)
+};
+
+FIXTURE_VARIANT_ADD(hmm_dma, devdax_2m)
+{
+	DEV, "HMM_DAX_DEV_2M", MB(2), MB(8)
+};
+
+FIXTURE_VARIANT_ADD(hmm_dma, devdax_1g)
+{
+	DEV, "HMM_DAX_DEV_1G", GB(1), GB(2)
+};
+
+FIXTURE_VARIANT_ADD(hmm_dma, anon_4k)
+{
+	ANON, NULL, KB(4), MB(2)
+};
+
+FIXTURE_VARIANT_ADD(hmm_dma, anon_thp)
+{
+	THP, NULL, MB(2), MB(8)
+};
+
+FIXTURE_VARIANT_ADD(hmm_dma, hugetlb_2m)
+{
+	HUGETLB, NULL, MB(2), MB(8)
+};
+
+/* BYTES that were never used before. */
+static void stamp(void *buf)
+{
+	static __u64 n;
+	__u64 v[2] = { ++n * 0x9e3779b97f4a7c15ULL, ~n };
+
+	memcpy(buf, v, BYTES);
+}
+
+static bool zeroes(const char *buf, size_t size)
+{
+	while (size--)
+		if (*buf++)
+			return false;
+	return true;
+}
+
+static int request(int fd, unsigned long req, void *args)
+{
+	while (ioctl(fd, req, args))
+		if (errno != EINTR)
+			return -errno;
+	return 0;
+}
+
+static int dma_mirror(int fd, char *addr, size_t size)
+{
+	struct hmm_dma_window win = {
+		.addr = (uintptr_t)addr,
+		.npages = size / psize(),
+	};
+
+	return request(fd, HMM_DMA_MIRROR, &win);
+}
+
+/* The number of leaves that were mapped anew, or -errno. */
+static long dma_map(int fd, char *addr, size_t size, __u64 flags)
+{
+	struct hmm_dma_window win = {
+		.addr = (uintptr_t)addr,
+		.npages = size / psize(),
+		.flags = flags,
+	};
+	int ret = request(fd, HMM_DMA_MAP, &win);
+
+	return ret ?: (long)win.mapped;
+}
+
+static int dma_unmap(int fd, char *addr, size_t size)
+{
+	struct hmm_dma_window win = {
+		.addr = (uintptr_t)addr,
+		.npages = size / psize(),
+	};
+
+	return request(fd, HMM_DMA_UNMAP, &win);
+}
+
+static int dma_xfer(int fd, unsigned long req, __u64 addr, void *buf,
+		    size_t size)
+{
+	struct hmm_dma_xfer xfer = {
+		.addr = addr,
+		.ptr = (uintptr_t)buf,
+		.size = size,
+	};
+
+	return request(fd, req, &xfer);
+}
+
+static int dma_read(int fd, char *addr, void *buf)
+{
+	return dma_xfer(fd, HMM_DMA_READ, (uintptr_t)addr, buf, BYTES);
+}
+
+static int dma_write(int fd, char *addr, void *buf)
+{
+	return dma_xfer(fd, HMM_DMA_WRITE, (uintptr_t)addr, buf, BYTES);
+}
+
+/* Have the device write where it should not be able to; what, does not matter. */
+static int dma_intrude(int fd, __u64 dma)
+{
+	char buf[BYTES];
+
+	stamp(buf);
+	return dma_xfer(fd, HMM_DMA_RAW_WRITE, dma, buf, BYTES);
+}
+
+static struct hmm_dma_query dma_query(int fd, char *addr)
+{
+	struct hmm_dma_query query = { .addr = (uintptr_t)addr };
+
+	if (request(fd, HMM_DMA_QUERY, &query))
+		query.flags = 0;
+	return query;
+}
+
+static bool dma_mapped(int fd, char *addr)
+{
+	return dma_query(fd, addr).flags & HMM_DMA_IS_MAPPED;
+}
+
+static bool dma_writable(int fd, char *addr)
+{
+	return dma_query(fd, addr).flags & HMM_DMA_IS_WRITABLE;
+}
+
+/* What the IOMMU has at a DMA address; 0: nothing. */
+static __u64 iommu_phys(int fd, __u64 dma)
+{
+	struct hmm_dma_query query = { .dma = dma };
+
+	return request(fd, HMM_DMA_IOVA, &query) ? ~0ULL : query.iommu_phys;
+}
+
+/* Has the IOMMU nothing for @size bytes, as far as three places can tell? */
+static bool gone(int fd, __u64 dma, size_t size)
+{
+	size_t at[3] = { 0, size / 2, size - 1 };
+
+	for (int i = 0; i < 3; i++) {
+		__u64 phys = iommu_phys(fd, dma + at[i]);
+
+		if (phys) {
+			ksft_print_msg("DMA address %#llx is still translated, to %#llx\n",
+				       dma + at[i], phys);
+			return false;
+		}
+	}
+	return true;
+}
+
+/*
+ * Is [@addr, @addr + @size), a leaf or what of it is in the window, mapped as one
+ * piece, and to the same memory in the IOMMU, in the record and, where @pagemap
+ * is a file, in the CPU's page table? Looks at the first, middle and last page.
+ */
+static bool translated(int fd, char *addr, size_t size, bool write, int pagemap)
+{
+	size_t page = psize();
+	size_t at[3] = { 0, size / 2 / page * page, size - page };
+	struct hmm_dma_query first = dma_query(fd, addr);
+
+	for (int i = 0; i < 3; i++) {
+		struct hmm_dma_query q = dma_query(fd, addr + at[i]);
+		unsigned long pfn = 0;
+
+		if (pagemap >= 0)
+			pfn = pagemap_get_pfn(pagemap, addr + at[i]);
+		if (!(q.flags & HMM_DMA_IS_MAPPED) ||
+		    !!(q.flags & HMM_DMA_IS_WRITABLE) != write ||
+		    q.phys != q.iommu_phys || q.order != first.order ||
+		    q.phys != first.phys + at[i] ||
+		    q.dma != first.dma + at[i] ||
+		    /* Without the privilege there are no PFNs. */
+		    (pfn && pfn != -1UL && q.phys != pfn * page)) {
+			ksft_print_msg("%p + %#zx: %#x order %u, dma %#llx\n",
+				       addr, at[i], q.flags, q.order, q.dma);
+			ksft_print_msg("phys %#llx, iommu %#llx, cpu %#lx\n",
+				       q.phys, q.iommu_phys, pfn * page);
+			return false;
+		}
+	}
+	return true;
+}
+
+/* One line of a device-dax's attributes; also says no to any other device. */
+static unsigned long long dax_attr(const struct stat *st, const char *name)
+{
+	char path[128], link[PATH_MAX] = "";
+	unsigned long long value = 0;
+	FILE *f;
+
+	if (!S_ISCHR(st->st_mode))
+		return 0;
+	snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/subsystem",
+		 major(st->st_rdev), minor(st->st_rdev));
+	if (readlink(path, link, sizeof(link) - 1) < 0 ||
+	    strcmp(strrchr(link, '/') ?: "", "/dax"))
+		return 0;
+	snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/%s",
+		 major(st->st_rdev), minor(st->st_rdev), name);
+	f = fopen(path, "r");
+	if (!f)
+		return 0;
+	if (fscanf(f, "%llu", &value) != 1)
+		value = 0;
+	fclose(f);
+	return value;
+}
+
+/* A whole number of 2 MiB blocks at 2 MiB-aligned places of the device? */
+static bool has_pmd_extents(int fd, size_t size)
+{
+	struct {
+		struct fiemap map;
+		struct fiemap_extent extent[16];
+	} fm = {
+		.map.fm_length = size,
+		.map.fm_flags = FIEMAP_FLAG_SYNC,
+		.map.fm_extent_count = 16,
+	};
+	size_t covered = 0;
+	unsigned int i;
+
+	if (ioctl(fd, FS_IOC_FIEMAP, &fm) || !fm.map.fm_mapped_extents)
+		return false;
+	for (i = 0; i < fm.map.fm_mapped_extents; i++) {
+		const struct fiemap_extent *e = &fm.extent[i];
+
+		if (e->fe_logical != covered || e->fe_physical % MB(2) ||
+		    (e->fe_length % MB(2) && e->fe_logical + e->fe_length < size))
+			return false;
+		covered += e->fe_length;
+	}
+	return covered >= size;
+}
+
+/* Address space for @size bytes where (address - @skew) is @align-aligned. */
+static char *reserve(size_t size, size_t align, size_t skew)
+{
+	char *p = mmap(NULL, size + 2 * align, PROT_NONE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	return (char *)(((uintptr_t)p + align - 1) / align * align) + skew;
+}
+
+/* Map the memory of a variant; with page tables empty, if there is a file. */
+static bool map_at(char *at, size_t size, enum backing backing, int fd)
+{
+	int flags = backing == SYNC ? MAP_SHARED_VALIDATE | MAP_SYNC :
+		    backing == PRIVATE ? MAP_PRIVATE : MAP_SHARED;
+
+	if (backing == ANON || backing == THP)
+		flags = MAP_PRIVATE | MAP_ANONYMOUS;
+	if (mmap(at, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0) !=
+	    at)
+		return false;
+	if (backing == ANON)
+		madvise(at, size, MADV_NOHUGEPAGE);
+	if (backing == THP)
+		madvise(at, size, MADV_HUGEPAGE);
+	return true;
+}
+
+FIXTURE_SETUP(hmm_dma)
+{
+	const char *where = variant->env ? getenv(variant->env) : NULL;
+	size_t align, skew = 0;
+	struct statx stx;
+	struct stat st;
+
+	self->fd = -1;
+	self->dma = -1;
+	self->page = psize();
+	self->size = variant->size;
+	self->leaf = variant->leaf == KB(4) ? self->page : variant->leaf;
+	if (read_pmd_pagesize() != MB(2))
+		SKIP(return, "PMD leaves are not 2 MiB on this kernel");
+	if (variant->env && !where)
+		SKIP(return, "%s is not set", variant->env);
+	self->dma = open(EDU, O_RDWR);
+	if (self->dma < 0)
+		SKIP(return, "no " EDU ": QEMU's edu, modprobe test_hmm_dma");
+
+	switch (variant->backing) {
+	case FS:
+	case SYNC:
+	case PRIVATE:
+		self->file = true;
+		self->fd = open(where, O_TMPFILE | O_RDWR, 0600);
+		ASSERT_GE(self->fd, 0)
+			TH_LOG("%s: %s", where, strerror(errno));
+		ASSERT_EQ(statx(self->fd, "", AT_EMPTY_PATH, 0, &stx), 0);
+		if (!(stx.stx_attributes & STATX_ATTR_DAX))
+			SKIP(return, "%s is not mounted with -o dax", where);
+		ASSERT_EQ(posix_fallocate(self->fd, 0, self->size), 0);
+		/* Written blocks, so that a read fault finds no hole. */
+		for (size_t i = 0; i < self->size; i += self->page)
+			ASSERT_EQ(pwrite(self->fd, "", 1, i), 1);
+		ASSERT_EQ(fsync(self->fd), 0);
+		/*
+		 * At addresses that are no multiple of 2 MiB where the file
+		 * offset is one the CPU maps the file by pages.
+		 */
+		if (variant->backing == FS && self->leaf == self->page)
+			skew = self->page;
+		else if (!has_pmd_extents(self->fd, self->size))
+			SKIP(return, "%s gives files no 2 MiB-aligned blocks",
+			     where);
+		break;
+	case DEV:
+		self->fd = open(where, O_RDWR);
+		ASSERT_GE(self->fd, 0)
+			TH_LOG("%s: %s", where, strerror(errno));
+		ASSERT_EQ(fstat(self->fd, &st), 0);
+		ASSERT_EQ(dax_attr(&st, "align"), self->leaf)
+			TH_LOG("%s is no device-dax of that alignment", where);
+		ASSERT_GE(dax_attr(&st, "size"), self->size)
+			TH_LOG("%s is too small", where);
+		break;
+	case HUGETLB:
+		self->fd = memfd_create("hmm_dma", MFD_HUGETLB | MFD_HUGE_2MB);
+		if (self->fd < 0)
+			SKIP(return, "no 2 MiB hugetlb pages on this kernel");
+		if (hugetlb_free_pages(MB(2)) < self->size / MB(2))
+			SKIP(return, "not enough free hugetlb pages");
+		ASSERT_EQ(ftruncate(self->fd, self->size), 0);
+		break;
+	case ANON:
+	case THP:
+		break;
+	}
+
+	align = self->leaf == GB(1) ? GB(1) : MB(2);
+	self->map = reserve(self->size, align, skew);
+	ASSERT_NE(self->map, NULL);
+	ASSERT_TRUE(map_at(self->map, self->size, variant->backing, self->fd))
+		TH_LOG("mmap: %s", strerror(errno));
+	if (variant->backing == THP) {
+		memset(self->map, 1, self->size);
+		if (!check_huge_anon(self->map, self->size,
+				     self->size / self->leaf, self->leaf))
+			SKIP(return, "no transparent huge pages to be had");
+		madvise(self->map, self->size, MADV_DONTNEED);
+	}
+	if (self->fd >= 0) {
+		self->alias = reserve(self->size, align, skew);
+		ASSERT_NE(self->alias, NULL);
+		ASSERT_TRUE(map_at(self->alias, self->size, FS, self->fd));
+	}
+	ASSERT_EQ(dma_mirror(self->dma, self->map, self->size), 0);
+}
+
+FIXTURE_TEARDOWN(hmm_dma)
+{
+	if (self->dma >= 0)
+		close(self->dma);
+	if (self->fd >= 0)
+		close(self->fd);
+}
+
+/*
+ * The device reads what the CPU wrote and the CPU what the device wrote, at both
+ * ends and in the middle of leaves and where two of them meet, and nothing else
+ * changes. The device takes the page faults.
+ */
+TEST_F_TIMEOUT(hmm_dma, transfer, 120)
+{
+	size_t at[] = {
+		0, self->leaf / 2 + 64, self->leaf - BYTES / 2,
+		self->size - BYTES
+	};
+	char *cpu = self->alias ?: self->map;
+	char *before = malloc(2 * self->page);
+	char bytes[BYTES], got[BYTES];
+	char path[64];
+	int fd = -1;
+
+	ASSERT_NE(before, NULL);
+	if (self->file) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", self->fd);
+		fd = open(path, O_RDWR);
+		ASSERT_GE(fd, 0);
+	}
+
+	for (int i = 0; i < 4; i++) {
+		stamp(bytes);
+		memcpy(cpu + at[i], bytes, BYTES);
+		ASSERT_EQ(dma_read(self->dma, self->map + at[i], got), 0);
+		ASSERT_EQ(memcmp(got, bytes, BYTES), 0);
+	}
+
+	for (int i = 0; i < 4; i++) {
+		size_t offset = at[i] / self->page * self->page;
+		size_t n = i == 2 ? 2 * self->page : self->page;
+		char old[BYTES];
+
+		memcpy(old, cpu + at[i], BYTES);
+		memcpy(before, self->map + offset, n);
+		stamp(bytes);
+		ASSERT_EQ(dma_write(self->dma, self->map + at[i], bytes), 0);
+		memcpy(before + at[i] - offset, bytes, BYTES);
+		ASSERT_EQ(memcmp(self->map + offset, before, n), 0);
+
+		/* The same in other mappings and in the file, or not. */
+		if (variant->backing == PRIVATE)
+			memcpy(bytes, old, BYTES);
+		ASSERT_EQ(memcmp(cpu + at[i], bytes, BYTES), 0);
+		if (fd >= 0) {
+			ASSERT_EQ(pread(fd, got, BYTES, at[i]), BYTES);
+			ASSERT_EQ(memcmp(got, bytes, BYTES), 0);
+		}
+	}
+}
+
+/*
+ * Windows that begin and end at and in leaves, from dense and from leaf-only
+ * output: all leaves are in the IOMMU, as far as they are in the window, where
+ * the record says, and there large entries are possible.
+ */
+TEST_F_TIMEOUT(hmm_dma, windows, 120)
+{
+	size_t skews[3] = { 0, self->page, MB(2) };
+	int pagemap = -1;
+
+	/* To read that file splits PUD leaves. */
+	if (self->leaf < GB(1)) {
+		pagemap = open("/proc/self/pagemap", O_RDONLY);
+		ASSERT_GE(pagemap, 0);
+	}
+
+	for (int i = 0; i < (self->leaf == GB(1) ? 12 : 8); i++) {
+		size_t skew = skews[i / 4];
+		__u64 flags = i & 1 ? HMM_DMA_MAP_LEAF_ONLY : 0;
+		/* Cut it at the start, or at both ends. */
+		size_t size = self->size - skew - (i & 2 ? skew : 0);
+		char *start = self->map + skew, *end = start + size;
+		size_t leaves = 0, align = 1;
+		char *addr, *next;
+		__u64 base;
+
+		flags |= HMM_DMA_MAP_WRITE;
+		if (!skew && (i & 2))	/* first for reading */
+			flags &= ~HMM_DMA_MAP_WRITE;
+		ASSERT_TRUE(self->fd < 0 ||
+			    map_at(self->map, self->size, variant->backing,
+				   self->fd));
+		ASSERT_EQ(dma_mirror(self->dma, start, size), 0);
+		ASSERT_FALSE(dma_mapped(self->dma, start));
+		ASSERT_GE(dma_map(self->dma, start, size, flags), 1);
+		base = dma_query(self->dma, start).dma;
+		flags |= HMM_DMA_MAP_WRITE;
+		ASSERT_GE(dma_map(self->dma, start, size, flags), 0);
+
+		if (size >= GB(1))
+			align = GB(1);
+		else if (size >= MB(2))
+			align = MB(2);
+		for (addr = start; addr < end; addr = next, leaves++) {
+			size_t in = (addr - self->map) % self->leaf;
+
+			next = addr + self->leaf - in;
+			if (next > end)
+				next = end;
+			ASSERT_TRUE(translated(self->dma, addr, next - addr,
+					       true, pagemap));
+			ASSERT_EQ(self->page << dma_query(self->dma, addr).order,
+				  self->leaf);
+		}
+		/* Addresses do not change, and large leaves can be large. */
+		ASSERT_EQ(dma_query(self->dma, start).dma, base);
+		ASSERT_EQ((base - (uintptr_t)start) % align, 0);
+
+		/* Again: nothing to be done, for any part and either output. */
+		ASSERT_EQ(dma_map(self->dma, start, size, flags), 0);
+		ASSERT_EQ(dma_map(self->dma, end - self->page, self->page,
+				  flags ^ HMM_DMA_MAP_LEAF_ONLY), 0);
+		ASSERT_EQ(dma_map(self->dma, start, self->page,
+				  HMM_DMA_MAP_SNAPSHOT), 0);
+		/* All leaves are mapped anew in a new window. */
+		ASSERT_EQ(dma_mirror(self->dma, start, size), 0);
+		ASSERT_TRUE(gone(self->dma, base, size));
+		ASSERT_EQ(dma_map(self->dma, start, size, flags), leaves);
+
+		if (skew && (i & 2)) {
+			char bytes[BYTES];
+
+			stamp(bytes);
+			ASSERT_EQ(dma_write(self->dma, start, bytes), 0);
+			ASSERT_EQ(memcmp(start, bytes, BYTES), 0);
+			stamp(bytes);
+			ASSERT_EQ(dma_write(self->dma, end - BYTES, bytes), 0);
+			ASSERT_EQ(memcmp(end - BYTES, bytes, BYTES), 0);
+		}
+	}
+}
+
+/* A part of a leaf is asked for: all of it comes, if it is in the window. */
+TEST_F_TIMEOUT(hmm_dma, part_of_leaf, 60)
+{
+	char *middle = self->map + self->leaf / 2 / self->page * self->page;
+
+	for (int i = 0; i < 2; i++) {
+		__u64 flags = i ? HMM_DMA_MAP_LEAF_ONLY : 0;
+
+		ASSERT_EQ(dma_mirror(self->dma, self->map, self->size), 0);
+		ASSERT_EQ(dma_map(self->dma, middle, self->page,
+				  HMM_DMA_MAP_WRITE | flags), 1);
+		ASSERT_TRUE(translated(self->dma, self->map, self->leaf, true,
+				       -1));
+		ASSERT_FALSE(dma_mapped(self->dma, self->map + self->leaf));
+		ASSERT_EQ(dma_map(self->dma, self->map, 2 * self->leaf,
+				  HMM_DMA_MAP_WRITE | flags), 1);
+	}
+}
+
+/* The driver takes a part of a leaf back: all of it goes, and nothing else. */
+TEST_F_TIMEOUT(hmm_dma, unmap_part, 60)
+{
+	size_t last = self->leaf - self->page;
+	size_t at[3] = { 0, last / 2 / self->page * self->page, last };
+	char bytes[BYTES], got[BYTES];
+	char *leaf = self->map + self->leaf;
+	size_t n = self->size / self->leaf;
+	char *start = self->map + self->page;
+	__u64 dma;
+
+	for (int i = 0; i < 3; i++) {
+		ASSERT_EQ(dma_map(self->dma, self->map, self->size,
+				  HMM_DMA_MAP_WRITE), i ? 1 : n);
+		dma = dma_query(self->dma, leaf).dma;
+		ASSERT_EQ(dma_unmap(self->dma, leaf + at[i], self->page), 0);
+		ASSERT_TRUE(gone(self->dma, dma, self->leaf));
+		ASSERT_TRUE(translated(self->dma, self->map, self->leaf, true,
+				       -1));
+		for (size_t j = 2; j < n; j++)
+			ASSERT_TRUE(translated(self->dma,
+					       self->map + j * self->leaf,
+					       self->leaf, true, -1));
+	}
+	stamp(bytes);
+	memcpy(leaf, bytes, BYTES);
+	ASSERT_EQ(dma_intrude(self->dma, dma), 0);
+	ASSERT_EQ(memcmp(leaf, bytes, BYTES), 0);
+	ASSERT_EQ(dma_read(self->dma, leaf, got), 0);
+	ASSERT_EQ(memcmp(got, bytes, BYTES), 0);
+
+	/* The window begins in a leaf; two leaves are cut at once. */
+	ASSERT_EQ(dma_mirror(self->dma, start, self->size - self->page), 0);
+	ASSERT_GE(dma_map(self->dma, start, self->size - self->page,
+			  HMM_DMA_MAP_WRITE), 1);
+	dma = dma_query(self->dma, start).dma;
+	leaf += self->leaf == self->page ? self->page : 0;
+	ASSERT_EQ(dma_unmap(self->dma, leaf - self->page, 2 * self->page), 0);
+	ASSERT_TRUE(gone(self->dma, dma, leaf + self->leaf - start));
+	if (leaf + self->leaf < self->map + self->size)
+		ASSERT_TRUE(translated(self->dma, leaf + self->leaf, self->leaf,
+				       true, -1));
+}
+
+/* Read-only memory is read, and neither driver nor IOMMU allow more. */
+TEST_F_TIMEOUT(hmm_dma, read_only, 60)
+{
+	char *addr = self->map + self->leaf / 2;
+	char *page = self->map + self->leaf / 2 / self->page * self->page;
+	char bytes[BYTES], got[BYTES];
+	__u64 dma;
+
+	stamp(bytes);
+	memcpy(addr, bytes, BYTES);
+	ASSERT_EQ(mprotect(self->map, self->size, PROT_READ), 0);
+
+	ASSERT_EQ(dma_map(self->dma, page, self->page, HMM_DMA_MAP_WRITE),
+		  -EPERM);
+	ASSERT_FALSE(dma_mapped(self->dma, addr));
+	ASSERT_EQ(dma_map(self->dma, page, self->page, 0), 1);
+	ASSERT_TRUE(translated(self->dma, page, self->page, false, -1));
+	dma = dma_query(self->dma, addr).dma;
+
+	ASSERT_EQ(dma_write(self->dma, addr, got), -EPERM);
+	ASSERT_TRUE(translated(self->dma, page, self->page, false, -1));
+	/* Nothing but the permission can stop that. */
+	ASSERT_EQ(dma_intrude(self->dma, dma), 0);
+	ASSERT_EQ(memcmp(addr, bytes, BYTES), 0);
+	ASSERT_EQ(dma_read(self->dma, addr, got), 0);
+	ASSERT_EQ(memcmp(got, bytes, BYTES), 0);
+
+	ASSERT_EQ(mprotect(self->map, self->size, PROT_READ | PROT_WRITE), 0);
+	stamp(bytes);
+	ASSERT_EQ(dma_write(self->dma, addr, bytes), 0);
+	ASSERT_EQ(memcmp(addr, bytes, BYTES), 0);
+	ASSERT_EQ(dma_query(self->dma, addr).dma, dma);
+}
+
+/* Mapped for reading first, then for writing. */
+TEST_F_TIMEOUT(hmm_dma, upgrade, 60)
+{
+	char bytes[BYTES];
+	__u64 dma;
+	bool write;
+
+	ASSERT_GE(dma_map(self->dma, self->map, self->leaf, 0), 1);
+	dma = dma_query(self->dma, self->map).dma;
+	write = dma_writable(self->dma, self->map);
+	/* Read faults of these map nothing that could be written. */
+	if (variant->backing != DEV && variant->backing != HUGETLB)
+		ASSERT_FALSE(write);
+
+	ASSERT_EQ(dma_map(self->dma, self->map, self->leaf, HMM_DMA_MAP_WRITE),
+		  write ? 0 : 1);
+	ASSERT_TRUE(translated(self->dma, self->map, self->leaf, true, -1));
+	ASSERT_EQ(dma_query(self->dma, self->map).dma, dma);
+	stamp(bytes);
+	ASSERT_EQ(dma_write(self->dma, self->map, bytes), 0);
+	ASSERT_EQ(memcmp(self->map, bytes, BYTES), 0);
+}
+
+/*
+ * The start of all revoke tests: two leaves are mapped for writing; the first
+ * is at *@dma and has @bytes in its middle, at @at.
+ */
+static bool arm(int fd, char *map, size_t leaf, char *bytes, __u64 *dma,
+		size_t *at)
+{
+	*at = leaf / 2;
+	stamp(bytes);
+	memcpy(map + *at, bytes, BYTES);
+	if (dma_map(fd, map, 2 * leaf, HMM_DMA_MAP_WRITE) != 2 ||
+	    !translated(fd, map, leaf, true, -1) ||
+	    !translated(fd, map + leaf, leaf, true, -1))
+		return false;
+	*dma = dma_query(fd, map).dma;
+	return true;
+}
+
+TEST_F_TIMEOUT(hmm_dma, munmap, 60)
+{
+	char bytes[BYTES], got[BYTES];
+	__u64 dma;
+	size_t at;
+
+	ASSERT_TRUE(arm(self->dma, self->map, self->leaf, bytes, &dma, &at));
+	if (variant->backing == PRIVATE)
+		memcpy(bytes, self->alias + at, BYTES);
+
+	ASSERT_EQ(munmap(self->map, self->leaf), 0);
+	ASSERT_TRUE(gone(self->dma, dma, self->leaf));
+	ASSERT_FALSE(dma_mapped(self->dma, self->map));
+	/* To cut a mapping invalidates the 2 MiB around the place. */
+	if (self->leaf > self->page)
+		ASSERT_TRUE(translated(self->dma, self->map + self->leaf,
+				       self->leaf, true, -1));
+	ASSERT_EQ(dma_read(self->dma, self->map, got), -EFAULT);
+	if (self->alias)
+		ASSERT_EQ(dma_intrude(self->dma, dma + at), 0);
+	if (!self->alias)
+		memset(bytes, 0, BYTES);
+
+	ASSERT_TRUE(map_at(self->map, self->leaf, variant->backing, self->fd));
+	ASSERT_EQ(dma_read(self->dma, self->map + at, got), 0);
+	ASSERT_EQ(memcmp(got, bytes, BYTES), 0);
+	ASSERT_EQ(memcmp(self->map + at, bytes, BYTES), 0);
+}
+
+TEST_F_TIMEOUT(hmm_dma, mprotect, 60)
+{
+	char bytes[BYTES], got[BYTES];
+	__u64 dma;
+	size_t at;
+
+	ASSERT_TRUE(arm(self->dma, self->map, self->leaf, bytes, &dma, &at));
+	ASSERT_EQ(mprotect(self->map, self->leaf, PROT_READ), 0);
+	ASSERT_TRUE(gone(self->dma, dma, self->leaf));
+	ASSERT_EQ(dma_write(self->dma, self->map + at, got), -EPERM);
+	ASSERT_EQ(dma_intrude(self->dma, dma + at), 0);
+	ASSERT_EQ(memcmp(self->map + at, bytes, BYTES), 0);
+	ASSERT_EQ(dma_read(self->dma, self->map + at, got), 0);
+	ASSERT_EQ(memcmp(got, bytes, BYTES), 0);
+
+	/* x86: pud_present() is false for PROT_NONE, and mm/ warns of that. */
+	if (self->leaf == GB(1))
+		return;
+	ASSERT_EQ(mprotect(self->map, self->leaf, PROT_NONE), 0);
+	ASSERT_TRUE(gone(self->dma, dma, self->leaf));
+	ASSERT_NE(dma_map(self->dma, self->map, self->page, 0), 0);
+	ASSERT_FALSE(dma_mapped(self->dma, self->map));
+}
+
+TEST_F_TIMEOUT(hmm_dma, dontneed, 60)
+{
+	char bytes[BYTES], got[BYTES];
+	__u64 dma;
+	size_t at;
+
+	ASSERT_TRUE(arm(self->dma, self->map, self->leaf, bytes, &dma, &at));
+	ASSERT_EQ(madvise(self->map, self->leaf, MADV_DONTNEED), 0);
+	ASSERT_TRUE(gone(self->dma, dma, self->leaf));
+	if (!self->alias)
+		memset(bytes, 0, BYTES);
+	else
+		memcpy(bytes, self->alias + at, BYTES);
+	if (self->alias)
+		ASSERT_EQ(dma_intrude(self->dma, dma + at), 0);
+	ASSERT_EQ(dma_read(self->dma, self->map + at, got), 0);
+	ASSERT_EQ(memcmp(got, bytes, BYTES), 0);
+	stamp(bytes);
+	ASSERT_EQ(dma_write(self->dma, self->map + at, bytes), 0);
+	ASSERT_EQ(memcmp(self->map + at, bytes, BYTES), 0);
+}
+
+TEST_F_TIMEOUT(hmm_dma, mremap, 60)
+{
+	char bytes[BYTES], got[BYTES];
+	__u64 dma;
+	char *to;
+	size_t at;
+
+	/* get_old_pud() takes the leaf for damage and clears it. */
+	if (self->leaf == GB(1))
+		SKIP(return, "mremap() loses PUD leaves: \"bad pud\"");
+	ASSERT_TRUE(arm(self->dma, self->map, self->leaf, bytes, &dma, &at));
+	to = reserve(self->leaf, self->leaf, 0);
+	ASSERT_NE(to, NULL);
+	if (mremap(self->map, self->leaf, self->leaf,
+		   MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED)
+		SKIP(return, "mremap: %s", strerror(errno));
+	ASSERT_TRUE(gone(self->dma, dma, self->leaf));
+	ASSERT_EQ(dma_intrude(self->dma, dma + at), 0);
+	ASSERT_EQ(memcmp(to + at, bytes, BYTES), 0);
+	ASSERT_EQ(dma_read(self->dma, self->map + at, got), -EFAULT);
+	if (self->leaf > self->page)
+		ASSERT_TRUE(translated(self->dma, self->map + self->leaf,
+				       self->leaf, true, -1));
+
+	/* In a window around the new place. */
+	ASSERT_EQ(dma_mirror(self->dma, to, self->leaf), 0);
+	stamp(bytes);
+	ASSERT_EQ(dma_write(self->dma, to + at, bytes), 0);
+	ASSERT_EQ(memcmp(to + at, bytes, BYTES), 0);
+}
+
+TEST_F_TIMEOUT(hmm_dma, punch_hole, 60)
+{
+	char bytes[BYTES], got[BYTES];
+	__u64 dma;
+	size_t at;
+
+	if (!self->file && variant->backing != HUGETLB)
+		SKIP(return, NOT_HERE "no holes in that memory");
+	if (variant->backing == PRIVATE)
+		SKIP(return, NOT_HERE "a private copy stays");
+	ASSERT_TRUE(arm(self->dma, self->map, self->leaf, bytes, &dma, &at));
+	ASSERT_EQ(fallocate(self->fd, FALLOC_FL_PUNCH_HOLE |
+			    FALLOC_FL_KEEP_SIZE, 0, self->leaf), 0);
+	ASSERT_TRUE(gone(self->dma, dma, self->leaf));
+	ASSERT_EQ(dma_intrude(self->dma, dma + at), 0);
+	ASSERT_TRUE(zeroes(self->alias, self->leaf));
+	/* What is read is a hole, what is written makes a block. */
+	ASSERT_EQ(dma_read(self->dma, self->map + at, got), 0);
+	ASSERT_TRUE(zeroes(got, BYTES));
+	if (self->file)
+		ASSERT_FALSE(dma_writable(self->dma, self->map + at));
+	stamp(bytes);
+	ASSERT_EQ(dma_write(self->dma, self->map + at, bytes), 0);
+	ASSERT_EQ(memcmp(self->alias + at, bytes, BYTES), 0);
+	ASSERT_TRUE(zeroes(self->alias, at));
+	ASSERT_TRUE(zeroes(self->alias + at + BYTES, self->leaf - at - BYTES));
+}
+
+TEST_F_TIMEOUT(hmm_dma, truncate, 60)
+{
+	char bytes[BYTES], got[BYTES];
+	__u64 dma;
+	size_t at;
+
+	if (!self->file && variant->backing != HUGETLB)
+		SKIP(return, NOT_HERE "that memory cannot be truncated");
+	ASSERT_TRUE(arm(self->dma, self->map, self->leaf, bytes, &dma, &at));
+	ASSERT_EQ(ftruncate(self->fd, 0), 0);
+	ASSERT_TRUE(gone(self->dma, dma, self->leaf));
+	ASSERT_EQ(dma_read(self->dma, self->map + at, got), -EFAULT);
+	ASSERT_EQ(ftruncate(self->fd, self->size), 0);
+	ASSERT_EQ(dma_intrude(self->dma, dma + at), 0);
+	ASSERT_EQ(dma_read(self->dma, self->map + at, got), 0);
+	ASSERT_TRUE(zeroes(got, BYTES));
+	ASSERT_TRUE(zeroes(self->map, self->leaf));
+}
+
+/* A file system that cleans a file wants to know the next write to it. */
+TEST_F_TIMEOUT(hmm_dma, fsync, 60)
+{
+	char bytes[BYTES];
+	__u64 dma;
+	size_t at;
+
+	if (!self->file || variant->backing == PRIVATE)
+		SKIP(return, NOT_HERE "no shared mapping of a file");
+	ASSERT_TRUE(arm(self->dma, self->map, self->leaf, bytes, &dma, &at));
+	ASSERT_EQ(fsync(self->fd), 0);
+	ASSERT_TRUE(gone(self->dma, dma, self->leaf));
+	ASSERT_EQ(dma_intrude(self->dma, dma + at), 0);
+	ASSERT_EQ(memcmp(self->map + at, bytes, BYTES), 0);
+	stamp(bytes);
+	ASSERT_EQ(dma_write(self->dma, self->map + at, bytes), 0);
+	ASSERT_EQ(memcmp(self->alias + at, bytes, BYTES), 0);
+}
+
+/* After a fork the device must not write to what has become the child's, too. */
+TEST_F_TIMEOUT(hmm_dma, fork, 60)
+{
+	char bytes[BYTES], old[BYTES];
+	int go[2], status;
+	__u64 dma;
+	size_t at;
+	pid_t pid;
+
+	if (self->alias && variant->backing != PRIVATE)
+		SKIP(return, NOT_HERE "shared memory stays shared");
+	ASSERT_TRUE(arm(self->dma, self->map, self->leaf, old, &dma, &at));
+	ASSERT_EQ(pipe(go), 0);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		char c;
+
+		close(go[1]);
+		while (read(go[0], &c, 1))
+			;
+		_exit(memcmp(self->map + at, old, BYTES) ? 1 : 0);
+	}
+	ASSERT_TRUE(gone(self->dma, dma, self->leaf));
+	stamp(bytes);
+	ASSERT_EQ(dma_write(self->dma, self->map + at, bytes), 0);
+	ASSERT_EQ(memcmp(self->map + at, bytes, BYTES), 0);
+	close(go[1]);
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	ASSERT_EQ(status, 0);
+}
+
+/*
+ * A process exits with memory mapped. Its file stays open, so it is not closing
+ * it that takes the memory from the device.
+ */
+TEST_F_TIMEOUT(hmm_dma, exit, 60)
+{
+	struct {
+		__u64 dma;
+		int fd;
+	} child = {};
+	int tell[2], go[2], status, pidfd, fd;
+	struct hmm_dma_stats stats;
+	char bytes[BYTES];
+	pid_t pid;
+	char c;
+
+	stamp(bytes);
+	memcpy(self->map, bytes, BYTES);
+	ASSERT_EQ(pipe(tell), 0);
+	ASSERT_EQ(pipe(go), 0);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		close(go[1]);
+		child.fd = open(EDU, O_RDWR);
+		if (dma_mirror(child.fd, self->map, self->size) ||
+		    dma_map(child.fd, self->map, self->leaf,
+			    HMM_DMA_MAP_WRITE) < 1)
+			_exit(1);
+		child.dma = dma_query(child.fd, self->map).dma;
+		if (write(tell[1], &child, sizeof(child)) != sizeof(child) ||
+		    read(go[0], &c, 1))
+			_exit(1);
+		_exit(0);
+	}
+	close(tell[1]);
+	ASSERT_EQ(read(tell[0], &child, sizeof(child)), sizeof(child));
+	pidfd = syscall(SYS_pidfd_open, pid, 0);
+	ASSERT_GE(pidfd, 0);
+	fd = syscall(SYS_pidfd_getfd, pidfd, child.fd, 0);
+	ASSERT_GE(fd, 0);
+	ASSERT_EQ(request(fd, HMM_DMA_STATS, &stats), 0);
+	ASSERT_NE(iommu_phys(self->dma, child.dma), 0);
+
+	close(go[1]);
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	ASSERT_EQ(status, 0);
+	ASSERT_EQ(request(fd, HMM_DMA_STATS, &stats), -ESRCH);
+	ASSERT_TRUE(gone(self->dma, child.dma, self->leaf));
+	ASSERT_EQ(dma_intrude(self->dma, child.dma), 0);
+	ASSERT_EQ(memcmp(self->map, bytes, BYTES), 0);
+	close(fd);
+}
+
+/*
+ * A page of a leaf changes: all of the leaf is taken back, and nothing else. The
+ * rest can be mapped again, page by page.
+ */
+TEST_F_TIMEOUT(hmm_dma, part_of_leaf_changes, 60)
+{
+	size_t last = self->leaf - self->page;
+	size_t at[3] = { 0, last / 2 / self->page * self->page, last };
+	char bytes[BYTES];
+	__u64 dma;
+
+	if (self->leaf == self->page || variant->backing == HUGETLB ||
+	    variant->backing == DEV)
+		SKIP(return, NOT_HERE "no part of a leaf can change");
+	/* A write fault for each leaf, before the mapping is cut. */
+	for (size_t i = 0; i < self->size; i += self->page)
+		self->map[i] = 1;
+	ASSERT_EQ(dma_map(self->dma, self->map, self->size, HMM_DMA_MAP_WRITE),
+		  self->size / self->leaf);
+
+	for (int i = 0; i < 3; i++) {
+		char *leaf = self->map + (i + 1) * self->leaf;
+		char *page = leaf + at[i];
+
+		ASSERT_TRUE(translated(self->dma, leaf, self->leaf, true, -1));
+		dma = dma_query(self->dma, leaf).dma;
+		ASSERT_EQ(i == 1 ? munmap(page, self->page) :
+			  mprotect(page, self->page, PROT_READ), 0);
+
+		ASSERT_TRUE(gone(self->dma, dma, self->leaf));
+		ASSERT_FALSE(dma_mapped(self->dma, leaf));
+		ASSERT_FALSE(dma_mapped(self->dma, page));
+		for (char *other = leaf + self->leaf;
+		     other < self->map + self->size; other += self->leaf)
+			ASSERT_TRUE(translated(self->dma, other, self->leaf,
+					       true, -1));
+		ASSERT_TRUE(translated(self->dma, self->map, self->leaf, true,
+				       -1));
+
+		for (size_t j = 0; j < self->leaf; j += self->page) {
+			if (leaf + j == page)
+				continue;
+			ASSERT_GE(dma_map(self->dma, leaf + j, self->page,
+					  HMM_DMA_MAP_WRITE), 0);
+			ASSERT_TRUE(translated(self->dma, leaf + j, self->page,
+					       true, -1));
+		}
+		ASSERT_EQ(dma_map(self->dma, page, self->page,
+				  HMM_DMA_MAP_WRITE),
+			  i == 1 ? -EFAULT : -EPERM);
+		ASSERT_TRUE(gone(self->dma, dma + at[i], self->page));
+	}
+
+	/* The first page of the second leaf is now there for reading only. */
+	ASSERT_EQ(dma_map(self->dma, self->map + self->leaf, self->page, 0), 1);
+	ASSERT_FALSE(dma_writable(self->dma, self->map + self->leaf));
+	dma = dma_query(self->dma, self->map + self->leaf).dma;
+	ASSERT_EQ(dma_intrude(self->dma, dma), 0);
+	ASSERT_EQ(self->map[self->leaf], 1);
+	ASSERT_TRUE(zeroes(self->map + self->leaf + 1, BYTES));
+	/* The next one can be written. */
+	stamp(bytes);
+	ASSERT_EQ(dma_write(self->dma, self->map + self->leaf + self->page,
+			    bytes), 0);
+	ASSERT_EQ(memcmp(self->map + self->leaf + self->page, bytes, BYTES), 0);
+}
+
+/*
+ * Of pages that are mapped one by one any can be taken back, however they lie in
+ * memory: they are linked together, but not by a large entry of the IOMMU.
+ */
+TEST_F_TIMEOUT(hmm_dma, one_page_changes, 60)
+{
+	size_t n = self->size / self->page;
+	size_t at[4] = { 0, n / 2, n / 2 + 2, n - 1 };
+	__u64 dma;
+
+	if (self->leaf != self->page)
+		SKIP(return, NOT_HERE "only for leaves of one page");
+	ASSERT_EQ(dma_map(self->dma, self->map, self->size, HMM_DMA_MAP_WRITE),
+		  n);
+	dma = dma_query(self->dma, self->map).dma;
+	for (int i = 0; i < 4; i++) {
+		ASSERT_EQ(madvise(self->map + at[i] * self->page, self->page,
+				  MADV_DONTNEED), 0);
+		for (size_t j = 0; j < n; j++) {
+			char *page = self->map + j * self->page;
+
+			if (j == at[i]) {
+				ASSERT_FALSE(dma_mapped(self->dma, page));
+				ASSERT_TRUE(gone(self->dma, dma + j * self->page,
+						 self->page));
+			} else {
+				ASSERT_TRUE(translated(self->dma, page,
+						       self->page, true, -1));
+			}
+		}
+		ASSERT_EQ(dma_map(self->dma, self->map, self->size,
+				  HMM_DMA_MAP_WRITE), 1);
+	}
+}
+
+/* Two files that share their blocks, until the device writes to one. */
+TEST_F_TIMEOUT(hmm_dma, reflink, 60)
+{
+	char bytes[BYTES], old[BYTES], got[BYTES];
+	size_t at = self->leaf / 2;
+	int clone;
+
+	if (!self->file || variant->backing == PRIVATE)
+		SKIP(return, NOT_HERE "no shared mapping of a file");
+	stamp(old);
+	memcpy(self->map + at, old, BYTES);
+	clone = open(getenv(variant->env), O_TMPFILE | O_RDWR, 0600);
+	ASSERT_GE(clone, 0);
+	if (ioctl(clone, FICLONE, self->fd))
+		SKIP(return, NOT_HERE "FICLONE: %s", strerror(errno));
+	ASSERT_EQ(dma_read(self->dma, self->map + at, got), 0);
+	ASSERT_EQ(memcmp(got, old, BYTES), 0);
+	ASSERT_FALSE(dma_writable(self->dma, self->map + at));
+	stamp(bytes);
+	ASSERT_EQ(dma_write(self->dma, self->map + at, bytes), 0);
+	ASSERT_EQ(memcmp(self->map + at, bytes, BYTES), 0);
+	ASSERT_EQ(pread(clone, got, BYTES, at), BYTES);
+	ASSERT_EQ(memcmp(got, old, BYTES), 0);
+}
+
+/* Without IOMMU: the same logic, and addresses are physical ones. */
+TEST_F_TIMEOUT(hmm_dma, direct, 60)
+{
+	int fd = open(DIRECT, O_RDWR);
+	char bytes[BYTES];
+
+	ASSERT_GE(fd, 0);
+	for (int i = 0; i < 4; i++) {
+		size_t skew = i & 1 ? self->page : 0;
+		__u64 flags = i & 2 ? HMM_DMA_MAP_LEAF_ONLY : 0;
+		char *start = self->map + skew;
+		size_t size = self->size - skew;
+
+		ASSERT_EQ(dma_mirror(fd, start, size), 0);
+		ASSERT_GE(dma_map(fd, start, size, HMM_DMA_MAP_WRITE | flags),
+			  size / self->leaf);
+		for (size_t at = 0; at < size; at += self->leaf / 2) {
+			char *addr = start + at / self->page * self->page;
+			struct hmm_dma_query q = dma_query(fd, addr);
+
+			ASSERT_EQ(q.flags, HMM_DMA_IS_MAPPED |
+				  HMM_DMA_IS_WRITABLE);
+			ASSERT_EQ(q.dma, q.phys);
+			ASSERT_EQ(self->page << q.order, self->leaf);
+		}
+		ASSERT_EQ(dma_map(fd, start, size, HMM_DMA_MAP_WRITE), 0);
+	}
+	ASSERT_EQ(dma_read(fd, self->map + self->page, bytes), -EOPNOTSUPP);
+	ASSERT_EQ(munmap(self->map + self->leaf, self->leaf), 0);
+	ASSERT_FALSE(dma_mapped(fd, self->map + self->leaf));
+	ASSERT_FALSE(dma_mapped(fd, self->map + 2 * self->leaf - self->page));
+	if (self->leaf > self->page)
+		ASSERT_TRUE(dma_mapped(fd, self->map + self->leaf -
+				       self->page));
+	close(fd);
+}
+
+#ifndef FAIL_NTH
+#define FAIL_NTH	"/proc/self/fail-nth"
+#define FAIL_PAGES	1
+#endif
+
+static int write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY), ret = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
+/*
+ * hmm_range_dma_map() runs out of memory at each place where it can: nothing of
+ * it stays, all from before does, and the next try succeeds.
+ */
+TEST_F_TIMEOUT(hmm_dma, no_memory, 120)
+{
+	static const char nth[] = FAIL_NTH;
+	/* The IOMMU's page tables are single pages. */
+	static const char order[] = "/sys/kernel/debug/fail_page_alloc/min-order";
+	size_t half = self->size / 2;
+	unsigned int failed = 0;
+	char text[16] = "";
+
+	if (access(nth, W_OK))
+		SKIP(return, "no CONFIG_FAULT_INJECTION");
+	if (FAIL_PAGES && write_text(order, "0"))
+		SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC in debugfs");
+	for (size_t i = 0; i < self->size; i += self->leaf)
+		self->map[i] = 1;
+
+	for (int n = 1; n < 1000; n++) {
+		__u64 dma;
+		long ret;
+		int fd;
+
+		/* A new window, of which the first page is mapped. */
+		ASSERT_EQ(dma_mirror(self->dma, self->map, self->size), 0);
+		ASSERT_EQ(dma_map(self->dma, self->map, self->page,
+				  HMM_DMA_MAP_WRITE), 1);
+		dma = dma_query(self->dma, self->map).dma;
+
+		snprintf(text, sizeof(text), "%d", n);
+		ASSERT_EQ(write_text(nth, text), 0);
+		ret = dma_map(self->dma, self->map, self->size,
+			      HMM_DMA_MAP_WRITE |
+			      (n & 1 ? HMM_DMA_MAP_LEAF_ONLY : 0));
+		fd = open(nth, O_RDWR);
+		ASSERT_GE(fd, 0);
+		memset(text, 0, sizeof(text));
+		ASSERT_GT(read(fd, text, sizeof(text) - 1), 0);
+		ASSERT_EQ(write(fd, "0", 1), 1);
+		close(fd);
+
+		ASSERT_TRUE(translated(self->dma, self->map, self->leaf, true,
+				       -1));
+		if (ret < 0) {
+			ASSERT_EQ(ret, -ENOMEM);
+			failed++;
+			ASSERT_TRUE(gone(self->dma, dma + self->leaf,
+					 self->size - self->leaf));
+			ASSERT_TRUE(gone(self->dma, dma + half,
+					 self->size - half));
+			for (size_t i = self->leaf; i < self->size;
+			     i += self->leaf) {
+				ASSERT_FALSE(dma_mapped(self->dma,
+							self->map + i));
+				ASSERT_EQ(iommu_phys(self->dma, dma + i), 0);
+			}
+			ret = dma_map(self->dma, self->map, self->size,
+				      HMM_DMA_MAP_WRITE);
+		}
+		ASSERT_EQ(ret, self->size / self->leaf - 1);
+		for (size_t i = 0; i < self->size; i += self->leaf)
+			ASSERT_TRUE(translated(self->dma, self->map + i,
+					       self->leaf, true, -1));
+		if (atoi(text)) {
+			TH_LOG("%u failures", failed);
+			ASSERT_GE(failed, 1);
+			return;
+		}
+	}
+	ASSERT_TRUE(false)
+		TH_LOG("no end of failures");
+}
+
+struct storm {
+	char *map;
+	size_t size, leaf;
+	bool stop;
+	unsigned long rounds;
+};
+
+static void *storm_cpu(void *arg)
+{
+	struct storm *s = arg;
+
+	while (!__atomic_load_n(&s->stop, __ATOMIC_RELAXED)) {
+		size_t page = psize();
+		char *leaf = s->map + s->rounds % (s->size / s->leaf) * s->leaf;
+
+		switch (s->rounds++ % 4) {
+		case 0:
+			mprotect(leaf, s->leaf, PROT_READ);
+			break;
+		case 1:
+			mprotect(s->map, s->size, PROT_READ | PROT_WRITE);
+			break;
+		case 2:
+			madvise(leaf, s->leaf, MADV_DONTNEED);
+			break;
+		case 3:	/* page by page, where that is possible */
+			mprotect(leaf + s->leaf / 2 / page * page, page,
+				 PROT_READ);
+			break;
+		}
+	}
+	return NULL;
+}
+
+/* The CPU changes the mapping all the time while the device maps it. */
+TEST_F_TIMEOUT(hmm_dma, storm, 60)
+{
+	struct storm s = {
+		.map = self->map, .size = self->size, .leaf = self->leaf,
+	};
+	struct timespec now, start;
+	unsigned int mapped = 0;
+	pthread_t cpu;
+	__u64 base;
+
+	ASSERT_GE(dma_map(self->dma, self->map, self->page, 0), 1);
+	base = dma_query(self->dma, self->map).dma;
+	ASSERT_EQ(pthread_create(&cpu, NULL, storm_cpu, &s), 0);
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	do {
+		static const __u64 flags[4] = {
+			0, HMM_DMA_MAP_LEAF_ONLY, HMM_DMA_MAP_WRITE,
+			HMM_DMA_MAP_SNAPSHOT | HMM_DMA_MAP_LEAF_ONLY,
+		};
+		size_t half = self->size / 2;
+		char *at = self->map + (mapped & 1 ? half : 0);
+		long ret = dma_map(self->dma, at, half, flags[mapped % 4]);
+
+		ASSERT_TRUE(ret >= 0 || ret == -EPERM || ret == -EBUSY)
+			TH_LOG("%s", strerror(-ret));
+		mapped++;
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	} while ((now.tv_sec - start.tv_sec) * 1000 +
+		 (now.tv_nsec - start.tv_nsec) / 1000000 < 700);
+	__atomic_store_n(&s.stop, true, __ATOMIC_RELAXED);
+	ASSERT_EQ(pthread_join(cpu, NULL), 0);
+
+	/* What the record has, the IOMMU has, and nothing else. */
+	for (size_t i = 0; i < self->size;
+	     i += self->leaf == GB(1) ? MB(64) : self->page) {
+		struct hmm_dma_query q = dma_query(self->dma, self->map + i);
+		__u64 phys = iommu_phys(self->dma, base + i);
+
+		ASSERT_EQ(phys, q.flags ? q.phys : 0);
+	}
+	ASSERT_EQ(mprotect(self->map, self->size, PROT_READ | PROT_WRITE), 0);
+	ASSERT_GE(dma_map(self->dma, self->map, self->size, HMM_DMA_MAP_WRITE),
+		  0);
+	for (size_t i = 0; i < self->size;
+	     i += self->leaf == GB(1) ? MB(64) : self->page)
+		ASSERT_TRUE(translated(self->dma, self->map + i, self->page,
+				       true, -1));
+	ASSERT_EQ(munmap(self->map, self->size), 0);
+	for (size_t i = 0; i < self->size;
+	     i += self->leaf == GB(1) ? MB(64) : self->page)
+		ASSERT_EQ(iommu_phys(self->dma, base + i), 0);
+}
+
+/* The driver goes while files are open. */
+TEST(unbind)
+{
+	static const char driver[] = "/sys/bus/pci/drivers/test_hmm_dma";
+	char path[128], slot[32] = "", bytes[BYTES], old[BYTES];
+	size_t page = psize();
+	struct dirent *d;
+	__u64 dma;
+	char *map;
+	int fd;
+	DIR *dir;
+
+	fd = open(EDU, O_RDWR);
+	if (fd < 0)
+		SKIP(return, "no " EDU);
+	dir = opendir(driver);
+	ASSERT_NE(dir, NULL);
+	while ((d = readdir(dir)))
+		if (strchr(d->d_name, ':'))
+			snprintf(slot, sizeof(slot), "%.31s", d->d_name);
+	closedir(dir);
+	ASSERT_NE(slot[0], 0);
+
+	map = mmap(NULL, 4 * page, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(map, MAP_FAILED);
+	ASSERT_EQ(dma_mirror(fd, map, 4 * page), 0);
+	ASSERT_EQ(dma_map(fd, map, 4 * page, HMM_DMA_MAP_WRITE), 4);
+	dma = dma_query(fd, map).dma;
+	ASSERT_NE(iommu_phys(fd, dma), 0);
+	stamp(old);
+	memcpy(map, old, BYTES);
+
+	snprintf(path, sizeof(path), "%s/unbind", driver);
+	ASSERT_EQ(write_text(path, slot), 0);
+	ASSERT_EQ(dma_read(fd, map, bytes), -ENODEV);
+	ASSERT_EQ(dma_mirror(fd, map, page), -ENODEV);
+	ASSERT_EQ(access(EDU, F_OK), -1);
+	/* The notifier is gone as well. */
+	ASSERT_EQ(munmap(map + page, page), 0);
+
+	snprintf(path, sizeof(path), "%s/bind", driver);
+	ASSERT_EQ(write_text(path, slot), 0);
+	ASSERT_EQ(dma_read(fd, map, bytes), -ENODEV);
+	close(fd);
+
+	fd = open(EDU, O_RDWR);
+	ASSERT_GE(fd, 0);
+	ASSERT_TRUE(gone(fd, dma, page));
+	ASSERT_EQ(dma_intrude(fd, dma), 0);
+	ASSERT_EQ(memcmp(map, old, BYTES), 0);
+	ASSERT_EQ(dma_mirror(fd, map, page), 0);
+	ASSERT_EQ(dma_read(fd, map, bytes), 0);
+	ASSERT_EQ(memcmp(bytes, old, BYTES), 0);
+}
+
+/* What is not allowed is refused. */
+TEST(arguments)
+{
+	struct hmm_dma_window win = {};
+	char bytes[BYTES];
+	size_t page = psize();
+	char *map;
+	int fd;
+
+	fd = open(EDU, O_RDWR);
+	if (fd < 0)
+		SKIP(return, "no " EDU);
+	map = mmap(NULL, 4 * page, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(map, MAP_FAILED);
+
+	/* No window yet. */
+	ASSERT_EQ(dma_map(fd, map, page, 0), -EINVAL);
+	ASSERT_EQ(dma_read(fd, map, bytes), -EINVAL);
+	ASSERT_EQ(dma_mirror(fd, map, 0), -EINVAL);
+	ASSERT_EQ(dma_mirror(fd, map + 1, page), -EINVAL);
+	ASSERT_EQ(dma_mirror(fd, (char *)(-4 * page), 2 * page), -EINVAL);
+	win.addr = (uintptr_t)map;
+	win.npages = ~0ULL;
+	ASSERT_EQ(request(fd, HMM_DMA_MIRROR, &win), -EINVAL);
+
+	ASSERT_EQ(dma_mirror(fd, map + page, 2 * page), 0);
+	ASSERT_EQ(dma_map(fd, map, 2 * page, 0), -EINVAL);
+	ASSERT_EQ(dma_map(fd, map + page, 3 * page, 0), -EINVAL);
+	ASSERT_EQ(dma_map(fd, map + page, page, 0x80), -EINVAL);
+	ASSERT_EQ(request(fd, HMM_DMA_MAP, &win), -EINVAL);
+	ASSERT_EQ(dma_write(fd, map + 3 * page - BYTES + 1, bytes), -EINVAL);
+	ASSERT_EQ(dma_xfer(fd, HMM_DMA_READ, (uintptr_t)map + page, bytes, 0),
+		  -EINVAL);
+	ASSERT_EQ(dma_xfer(fd, HMM_DMA_READ, (uintptr_t)map + page, map,
+			   HMM_DMA_XFER_MAX + 1), -EINVAL);
+	ASSERT_EQ(dma_xfer(fd, HMM_DMA_WRITE, (uintptr_t)map + page, NULL,
+			   BYTES), -EFAULT);
+	ASSERT_EQ(request(fd, _IO('H', 0x7f), NULL), -ENOTTY);
+
+	/* Nothing is there: nothing is mapped, and that is no error. */
+	ASSERT_EQ(dma_map(fd, map + page, 2 * page, HMM_DMA_MAP_SNAPSHOT), 0);
+	map[page] = 1;
+	ASSERT_EQ(dma_map(fd, map + page, 2 * page, HMM_DMA_MAP_SNAPSHOT), 1);
+	ASSERT_TRUE(translated(fd, map + page, page, true, -1));
+	ASSERT_FALSE(dma_mapped(fd, map + 2 * page));
+	close(fd);
+}
+
+TEST_HARNESS_MAIN
