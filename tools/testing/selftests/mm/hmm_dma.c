@@ -1281,8 +1281,65 @@ TEST_F_TIMEOUT(hmm_dma, no_memory, 120)
 			ASSERT_TRUE(translated(self->dma, self->map + i,
 					       self->leaf, true, -1));
 		if (atoi(text)) {
+			/* The first leaf's tables may serve all of them. */
 			TH_LOG("%u failures", failed);
-			ASSERT_GE(failed, 1);
+			return;
+		}
+	}
+	ASSERT_TRUE(false)
+		TH_LOG("no end of failures");
+}
+
+/* The same from nothing: then single pages need a table at least. */
+TEST_F_TIMEOUT(hmm_dma, no_memory_cold, 120)
+{
+	static const char nth[] = FAIL_NTH;
+	size_t nleaves = self->size / self->leaf;
+	unsigned int failed = 0;
+	char text[16] = "";
+
+	if (access(nth, W_OK))
+		SKIP(return, "no CONFIG_FAULT_INJECTION");
+	if (FAIL_PAGES &&
+	    write_text("/sys/kernel/debug/fail_page_alloc/min-order", "0"))
+		SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC in debugfs");
+	for (size_t i = 0; i < self->size; i += self->leaf)
+		self->map[i] = 1;
+
+	for (int n = 1; n < 1000; n++) {
+		long ret;
+		int fd;
+
+		ASSERT_EQ(dma_mirror(self->dma, self->map, self->size), 0);
+		snprintf(text, sizeof(text), "%d", n);
+		ASSERT_EQ(write_text(nth, text), 0);
+		ret = dma_map(self->dma, self->map, self->size,
+			      HMM_DMA_MAP_WRITE |
+			      (n & 1 ? HMM_DMA_MAP_LEAF_ONLY : 0));
+		fd = open(nth, O_RDWR);
+		ASSERT_GE(fd, 0);
+		memset(text, 0, sizeof(text));
+		ASSERT_GT(read(fd, text, sizeof(text) - 1), 0);
+		ASSERT_EQ(write(fd, "0", 1), 1);
+		close(fd);
+
+		if (ret < 0) {
+			ASSERT_EQ(ret, -ENOMEM);
+			failed++;
+			for (size_t i = 0; i < self->size; i += self->leaf)
+				ASSERT_FALSE(dma_mapped(self->dma,
+							self->map + i));
+			ret = dma_map(self->dma, self->map, self->size,
+				      HMM_DMA_MAP_WRITE);
+		}
+		ASSERT_EQ(ret, nleaves);
+		for (size_t i = 0; i < self->size; i += self->leaf)
+			ASSERT_TRUE(translated(self->dma, self->map + i,
+					       self->leaf, true, -1));
+		if (atoi(text)) {
+			TH_LOG("%u failures", failed);
+			if (self->leaf == self->page)
+				ASSERT_GE(failed, 1);
 			return;
 		}
 	}
