@@ -1032,12 +1032,13 @@ FIXTURE_TEARDOWN(races)
 	teardown_race(&self->r);
 }
 
-TEST_F_TIMEOUT(races, races, 900)
+/* Long enough for a million range faults, under emulation as well. */
+TEST_F_TIMEOUT(races, races, 7200)
 {
 	struct race *r = &self->r;
 
 	r->quota = env_number("HMM_LEAVES_FAULTS", 4000);
-	ASSERT_EQ(run_race(r, 840), 0);
+	ASSERT_EQ(run_race(r, 7140), 0);
 	log_race(_metadata, r);
 	ASSERT_EQ(r->error, 0);
 	ASSERT_GE(r->faults, r->quota)
