@@ -57,6 +57,8 @@
  *		mutex_unlock(&drv->lock);
  *		goto again;
  *	}
+ *	... if the device has read-only entries here: widen start and end by
+ *	... hmm_range_dma_widen(), clear its page table there, wait for it ...
  *	err = hmm_range_dma_map(dev, &drv->map, &range);
  *	for (addr = start; !err && addr < end; addr = hmm_leaf_end(pfn, addr)) {
  *		dma = hmm_range_dma_addr(dev, &drv->map, addr, &pfn);
@@ -68,14 +70,20 @@
  *
  * .. code-block:: c
  *
- *	mutex_lock(&drv->lock);
+ *	if (mmu_notifier_range_blockable(range))
+ *		mutex_lock(&drv->lock);
+ *	else if (!mutex_trylock(&drv->lock))
+ *		return false;
  *	mmu_interval_set_seq(mni, cur_seq);
  *	start = max(range->start, drv->map.start);
  *	end = min(range->end, drv->map.end);
- *	hmm_range_dma_widen(&drv->map, &start, &end);
- *	... clear the device's page table from start to end, wait for it ...
- *	hmm_range_dma_unmap(dev, &drv->map, start, end);
+ *	if (start < end) {
+ *		hmm_range_dma_widen(&drv->map, &start, &end);
+ *		... clear the device's page table there, wait for it ...
+ *		hmm_range_dma_unmap(dev, &drv->map, start, end);
+ *	}
  *	mutex_unlock(&drv->lock);
+ *	return true;
  *
  * 3) The end. Without a notifier nobody says when pages go: all is unmapped
  * first, and nothing is mapped any more from then on.
@@ -117,7 +125,7 @@
 #define HMM_DMA_MID_ORDERS	GENMASK(HMM_DMA_PMD_ORDER - 1, 1)
 
 struct hmm_dma_table {
-	unsigned long entry[HMM_DMA_NR];
+	unsigned long entry[MAX_PTRS_PER_PTE];	/* HMM_DMA_NR are used */
 	dma_addr_t dma[];	/* HMM_DMA_NR, if addresses have to be stored */
 };
 
@@ -591,7 +599,6 @@ static inline int hmm_dma_map_leaf(struct hmm_dma_mapper *m, unsigned long addr,
 	long kind;
 	int ret;
 
-	*pfn = entry;
 	entry += (long)(head - addr) >> PAGE_SHIFT;
 	end = min(end, map->end);
 
@@ -744,6 +751,9 @@ static void hmm_dma_unwind(struct hmm_dma_mapper *m, unsigned long end)
  * them, others DMA_BIDIRECTIONAL. What is mapped already, to the same memory
  * with the same permission, is left as it is. If the memory or the permission
  * differs the old mapping is undone first; the device must not use it meanwhile.
+ * The mm makes a page writable without a call of the notifier. So a driver whose
+ * device has read-only entries in the range clears them before, as far as
+ * hmm_range_dma_widen() says, and sets them anew from hmm_range_dma_addr().
  *
  * Entries that are not HMM_PFN_VALID and device-private memory are left out. All
  * other memory with a struct page is mapped: DAX like any other, and memory of
@@ -783,6 +793,7 @@ int hmm_range_dma_map(struct device *dev, struct hmm_dma_map *map,
 		unsigned long entry = *pfn & HMM_DMA_SAME;
 		unsigned int order = hmm_pfn_to_map_order(entry);
 
+		*pfn = entry;
 		next = hmm_leaf_end(entry, addr);
 		if (!(entry & HMM_PFN_VALID) || next <= map->start)
 			continue;
