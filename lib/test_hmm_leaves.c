@@ -501,6 +501,12 @@ static int leaves_compare(struct leaves *leaves, unsigned long start,
 	return 0;
 }
 
+/* Other errors are hmm_range_fault()'s, which may be right to fail. */
+static bool leaves_check_over(int ret)
+{
+	return ret == -EUCLEAN || ret == -EINTR || ret == -EAGAIN;
+}
+
 /* One call for dense output; returns what hmm_range_fault() did, or -EUCLEAN */
 static int leaves_check_dense(struct leaves *leaves, unsigned long start,
 			      unsigned long end)
@@ -905,14 +911,14 @@ static int mirror_check_calls(struct leaves *leaves, unsigned int count,
 
 	if (!ret && leaves->flags & HMM_LEAVES_POISON)
 		ret = mirror_check_call(leaves, leaves->start, end, dense);
-	while (ret != -EUCLEAN && ret != -EINTR && ret != -EAGAIN && count--) {
+	while (!leaves_check_over(ret) && count--) {
 		unsigned long part, part_end;
 
 		leaves_random_part(leaves, &part, &part_end);
 		ret = mirror_check_call(leaves, part, part_end, dense);
 		cond_resched();
 	}
-	if (ret == -EUCLEAN || ret == -EINTR || ret == -EAGAIN)
+	if (leaves_check_over(ret))
 		return ret;
 	return mirror_check_call(leaves, leaves->start, end, dense);
 }
@@ -973,14 +979,14 @@ static int leaves_check_calls(struct leaves *leaves, unsigned int count)
 {
 	int ret = 0;
 
-	while (ret != -EUCLEAN && ret != -EINTR && ret != -EAGAIN && count--) {
+	while (!leaves_check_over(ret) && count--) {
 		unsigned long part, end;
 
 		leaves_random_part(leaves, &part, &end);
 		ret = leaves_check_dense(leaves, part, end);
 		cond_resched();
 	}
-	if (ret == -EUCLEAN || ret == -EINTR || ret == -EAGAIN)
+	if (leaves_check_over(ret))
 		return ret;
 	return leaves_check_dense(leaves, leaves->start, leaves->start +
 				  (leaves->npages << PAGE_SHIFT));

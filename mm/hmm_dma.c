@@ -576,12 +576,22 @@ static inline long hmm_dma_kind(struct hmm_dma_mapper *m, unsigned long entry)
 	}
 }
 
-/* The entry of the range's array for an address; leaf-only goes beyond it. */
-static inline unsigned long *hmm_dma_input(const struct hmm_range *range,
-					   unsigned long addr)
+/*
+ * Is just this block mapped? If it is not, whatever else is mapped between the
+ * two addresses makes room for it.
+ */
+static bool hmm_dma_is_mapped(struct hmm_dma_mapper *m, unsigned long head,
+			      unsigned long end, unsigned long entry)
 {
-	return range->hmm_pfns +
-	       ((long)(addr - range->start) >> PAGE_SHIFT);
+	unsigned long *slot, old;
+
+	slot = hmm_dma_find(m->map, head, &old);
+	if (slot && old == head && (*slot & HMM_DMA_SAME) == entry)
+		return true;
+	if (slot || (end - head > PAGE_SIZE &&
+		     hmm_dma_in_use(m->map, head, end)))
+		hmm_range_dma_unmap(m->dev, m->map, head, end);
+	return false;
 }
 
 /*
@@ -595,7 +605,6 @@ static inline int hmm_dma_map_leaf(struct hmm_dma_mapper *m, unsigned long addr,
 	struct hmm_dma_map *map = m->map;
 	unsigned long head = max(end - (PAGE_SIZE << order), map->start);
 	unsigned long chunk = hmm_dma_chunk(map, head);
-	unsigned long *slot, old;
 	long kind;
 	int ret;
 
@@ -603,14 +612,10 @@ static inline int hmm_dma_map_leaf(struct hmm_dma_mapper *m, unsigned long addr,
 	end = min(end, map->end);
 
 	/* With no block of another order only this same one can be there. */
-	if ((map->orders & ~BIT(order)) || order < HMM_DMA_PMD_ORDER ||
-	    test_bit(chunk, map->mapped)) {
-		slot = hmm_dma_find(map, head, &old);
-		if (slot && old == head && (*slot & HMM_DMA_SAME) == entry)
-			return 0;
-		if (slot || hmm_dma_in_use(map, head, end))
-			hmm_range_dma_unmap(m->dev, map, head, end);
-	}
+	if (((map->orders & ~BIT(order)) || order < HMM_DMA_PMD_ORDER ||
+	     test_bit(chunk, map->mapped)) &&
+	    hmm_dma_is_mapped(m, head, end, entry))
+		return 0;
 
 	kind = hmm_dma_kind(m, entry);
 	if (unlikely(kind)) {
@@ -631,21 +636,6 @@ static inline int hmm_dma_map_leaf(struct hmm_dma_mapper *m, unsigned long addr,
 	*hmm_dma_slot(map, head, order) = entry;
 	*pfn |= HMM_PFN_DMA_MAPPED;
 	return 0;
-}
-
-/* Something is mapped where a page is to be. Is it that page? */
-static bool hmm_dma_same_page(struct hmm_dma_mapper *m, unsigned long addr,
-			      unsigned long entry)
-{
-	unsigned long *slot, head;
-
-	slot = hmm_dma_find(m->map, addr, &head);
-	if (!slot)
-		return false;
-	if (head == addr && (*slot & HMM_DMA_SAME) == entry)
-		return true;
-	hmm_range_dma_unmap(m->dev, m->map, addr, addr + PAGE_SIZE);
-	return false;
 }
 
 /*
@@ -674,7 +664,7 @@ static int hmm_dma_map_pages(struct hmm_dma_mapper *m, unsigned long addr,
 		if (!(entry & HMM_PFN_VALID))
 			continue;
 		if (unlikely(*slot || others) &&
-		    hmm_dma_same_page(m, addr, entry))
+		    hmm_dma_is_mapped(m, addr, addr + PAGE_SIZE, entry))
 			continue;
 
 		kind = hmm_dma_kind(m, entry);
@@ -704,7 +694,7 @@ static inline unsigned long hmm_dma_first(const struct hmm_range *range)
 {
 	if (range->start == range->mirror_start || !range->mirror_end)
 		return range->start;
-	return hmm_leaf_head(hmm_dma_input(range, range->mirror_start),
+	return hmm_leaf_head(hmm_range_entry(range, range->mirror_start),
 			     range->mirror_start, range->start);
 }
 
@@ -730,7 +720,7 @@ static void hmm_dma_unwind(struct hmm_dma_mapper *m, unsigned long end)
 	hmm_dma_drop_run(m);
 	for (addr = hmm_dma_first(m->range); addr < end;
 	     addr = hmm_leaf_end(*pfn, addr)) {
-		pfn = hmm_dma_input(m->range, addr);
+		pfn = hmm_range_entry(m->range, addr);
 		if (!(*pfn & HMM_PFN_DMA_MAPPED))
 			continue;
 		*pfn &= ~HMM_PFN_DMA_MAPPED;
@@ -789,7 +779,7 @@ int hmm_range_dma_map(struct device *dev, struct hmm_dma_map *map,
 		return -EINVAL;
 
 	for (addr = hmm_dma_first(range); addr < range->end; addr = next) {
-		unsigned long *pfn = hmm_dma_input(range, addr);
+		unsigned long *pfn = hmm_range_entry(range, addr);
 		unsigned long entry = *pfn & HMM_DMA_SAME;
 		unsigned int order = hmm_pfn_to_map_order(entry);
 

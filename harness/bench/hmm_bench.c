@@ -18,6 +18,7 @@
 #include <linux/slab.h>
 
 #include "hmm_bench.h"
+#include "notifier.h"
 
 /* One call at a time; the counter belongs to the task that makes it. */
 static DEFINE_MUTEX(bench_lock);
@@ -40,18 +41,6 @@ static int count_fault(struct kprobe *p, struct pt_regs *regs)
 static struct kprobe fault_probe = {
 	.symbol_name = "handle_mm_fault",
 	.pre_handler = count_fault,
-};
-
-static bool invalidate(struct mmu_interval_notifier *mni,
-		       const struct mmu_notifier_range *range,
-		       unsigned long cur_seq)
-{
-	mmu_interval_set_seq(mni, cur_seq);
-	return true;
-}
-
-static const struct mmu_interval_notifier_ops notifier_ops = {
-	.invalidate = invalidate,
 };
 
 /* Leaves, by their heads: an entry whose address its own order aligns. */

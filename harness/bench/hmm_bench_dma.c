@@ -23,22 +23,11 @@
 #include <linux/slab.h>
 
 #include "hmm_bench.h"
+#include "notifier.h"
 
 static DEFINE_MUTEX(bench_lock);
 static struct pci_dev *edu;
 static struct platform_device *direct;
-
-static bool invalidate(struct mmu_interval_notifier *mni,
-		       const struct mmu_notifier_range *range,
-		       unsigned long cur_seq)
-{
-	mmu_interval_set_seq(mni, cur_seq);
-	return true;
-}
-
-static const struct mmu_interval_notifier_ops notifier_ops = {
-	.invalidate = invalidate,
-};
 
 /* The array of the whole window. Nobody changes the mappings meanwhile. */
 static int fault(struct hmm_bench_dma *d, unsigned long *pfns)

@@ -16,18 +16,17 @@
  */
 #include "kselftest_harness.h"
 #include "hugepage_settings.h"
+#include "hmm_memory.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <linux/memfd.h>
 #include <linux/mman.h>
@@ -35,7 +34,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <sys/wait.h>
 
 /*
@@ -44,10 +42,6 @@
  */
 #include <lib/test_hmm_dma_uapi.h>
 #include <mm/vm_util.h>
-
-#define KB(n)		((size_t)(n) << 10)
-#define MB(n)		((size_t)(n) << 20)
-#define GB(n)		((size_t)(n) << 30)
 
 /* A skipped test that means nothing for a backing begins with this. */
 #define NOT_HERE	"not for this memory: "
@@ -322,69 +316,6 @@ static bool translated(int fd, char *addr, size_t size, bool write, int pagemap)
 		}
 	}
 	return true;
-}
-
-/* One line of a device-dax's attributes; also says no to any other device. */
-static unsigned long long dax_attr(const struct stat *st, const char *name)
-{
-	char path[128], link[PATH_MAX] = "";
-	unsigned long long value = 0;
-	FILE *f;
-
-	if (!S_ISCHR(st->st_mode))
-		return 0;
-	snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/subsystem",
-		 major(st->st_rdev), minor(st->st_rdev));
-	if (readlink(path, link, sizeof(link) - 1) < 0 ||
-	    strcmp(strrchr(link, '/') ?: "", "/dax"))
-		return 0;
-	snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/%s",
-		 major(st->st_rdev), minor(st->st_rdev), name);
-	f = fopen(path, "r");
-	if (!f)
-		return 0;
-	if (fscanf(f, "%llu", &value) != 1)
-		value = 0;
-	fclose(f);
-	return value;
-}
-
-/* A whole number of 2 MiB blocks at 2 MiB-aligned places of the device? */
-static bool has_pmd_extents(int fd, size_t size)
-{
-	struct {
-		struct fiemap map;
-		struct fiemap_extent extent[16];
-	} fm = {
-		.map.fm_length = size,
-		.map.fm_flags = FIEMAP_FLAG_SYNC,
-		.map.fm_extent_count = 16,
-	};
-	size_t covered = 0;
-	unsigned int i;
-
-	if (ioctl(fd, FS_IOC_FIEMAP, &fm) || !fm.map.fm_mapped_extents)
-		return false;
-	for (i = 0; i < fm.map.fm_mapped_extents; i++) {
-		const struct fiemap_extent *e = &fm.extent[i];
-
-		if (e->fe_logical != covered || e->fe_physical % MB(2) ||
-		    (e->fe_length % MB(2) && e->fe_logical + e->fe_length < size))
-			return false;
-		covered += e->fe_length;
-	}
-	return covered >= size;
-}
-
-/* Address space for @size bytes where (address - @skew) is @align-aligned. */
-static char *reserve(size_t size, size_t align, size_t skew)
-{
-	char *p = mmap(NULL, size + 2 * align, PROT_NONE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (p == MAP_FAILED)
-		return NULL;
-	return (char *)(((uintptr_t)p + align - 1) / align * align) + skew;
 }
 
 /* Map the memory of a variant; with page tables empty, if there is a file. */
@@ -1215,30 +1146,66 @@ static int write_text(const char *path, const char *text)
 	return ret;
 }
 
+/* Why allocations cannot be made to fail, or NULL. */
+static const char *no_fault_injection(void)
+{
+	if (access(FAIL_NTH, W_OK))
+		return "no CONFIG_FAULT_INJECTION";
+	/* The IOMMU's page tables are single pages. */
+	if (FAIL_PAGES &&
+	    write_text("/sys/kernel/debug/fail_page_alloc/min-order", "0"))
+		return "no CONFIG_FAIL_PAGE_ALLOC in debugfs";
+	return NULL;
+}
+
+/*
+ * Like dma_map() for writing, with the @n-th allocation failing, of dense and of
+ * leaf-only output by turns. @reached tells whether there were that many, or is
+ * -errno.
+ */
+static long dma_map_failing(int dma, char *addr, size_t size, int n,
+			    int *reached)
+{
+	char text[16] = "";
+	int fd;
+	long ret;
+
+	snprintf(text, sizeof(text), "%d", n);
+	*reached = write_text(FAIL_NTH, text);
+	if (*reached)
+		return 0;
+	ret = dma_map(dma, addr, size, HMM_DMA_MAP_WRITE |
+		      (n & 1 ? HMM_DMA_MAP_LEAF_ONLY : 0));
+	fd = open(FAIL_NTH, O_RDWR);
+	memset(text, 0, sizeof(text));
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0 ||
+	    write(fd, "0", 1) != 1)
+		*reached = -errno ?: -EIO;
+	else
+		*reached = !atoi(text);
+	close(fd);
+	return ret;
+}
+
 /*
  * hmm_range_dma_map() runs out of memory at each place where it can: nothing of
  * it stays, all from before does, and the next try succeeds.
  */
 TEST_F_TIMEOUT(hmm_dma, no_memory, 120)
 {
-	static const char nth[] = FAIL_NTH;
-	/* The IOMMU's page tables are single pages. */
-	static const char order[] = "/sys/kernel/debug/fail_page_alloc/min-order";
+	const char *missing = no_fault_injection();
 	size_t half = self->size / 2;
 	unsigned int failed = 0;
-	char text[16] = "";
 
-	if (access(nth, W_OK))
-		SKIP(return, "no CONFIG_FAULT_INJECTION");
-	if (FAIL_PAGES && write_text(order, "0"))
-		SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC in debugfs");
+	if (missing)
+		SKIP(return, "%s", missing);
 	for (size_t i = 0; i < self->size; i += self->leaf)
 		self->map[i] = 1;
 
 	for (int n = 1; n < 1000; n++) {
 		__u64 dma;
+		int reached;
 		long ret;
-		int fd;
 
 		/* A new window, of which the first page is mapped. */
 		ASSERT_EQ(dma_mirror(self->dma, self->map, self->size), 0);
@@ -1246,17 +1213,9 @@ TEST_F_TIMEOUT(hmm_dma, no_memory, 120)
 				  HMM_DMA_MAP_WRITE), 1);
 		dma = dma_query(self->dma, self->map).dma;
 
-		snprintf(text, sizeof(text), "%d", n);
-		ASSERT_EQ(write_text(nth, text), 0);
-		ret = dma_map(self->dma, self->map, self->size,
-			      HMM_DMA_MAP_WRITE |
-			      (n & 1 ? HMM_DMA_MAP_LEAF_ONLY : 0));
-		fd = open(nth, O_RDWR);
-		ASSERT_GE(fd, 0);
-		memset(text, 0, sizeof(text));
-		ASSERT_GT(read(fd, text, sizeof(text) - 1), 0);
-		ASSERT_EQ(write(fd, "0", 1), 1);
-		close(fd);
+		ret = dma_map_failing(self->dma, self->map, self->size, n,
+				      &reached);
+		ASSERT_GE(reached, 0);
 
 		ASSERT_TRUE(translated(self->dma, self->map, self->leaf, true,
 				       -1));
@@ -1280,7 +1239,7 @@ TEST_F_TIMEOUT(hmm_dma, no_memory, 120)
 		for (size_t i = 0; i < self->size; i += self->leaf)
 			ASSERT_TRUE(translated(self->dma, self->map + i,
 					       self->leaf, true, -1));
-		if (atoi(text)) {
+		if (!reached) {
 			/* The first leaf's tables may serve all of them. */
 			TH_LOG("%u failures", failed);
 			return;
@@ -1293,35 +1252,23 @@ TEST_F_TIMEOUT(hmm_dma, no_memory, 120)
 /* The same from nothing: then single pages need a table at least. */
 TEST_F_TIMEOUT(hmm_dma, no_memory_cold, 120)
 {
-	static const char nth[] = FAIL_NTH;
+	const char *missing = no_fault_injection();
 	size_t nleaves = self->size / self->leaf;
 	unsigned int failed = 0;
-	char text[16] = "";
 
-	if (access(nth, W_OK))
-		SKIP(return, "no CONFIG_FAULT_INJECTION");
-	if (FAIL_PAGES &&
-	    write_text("/sys/kernel/debug/fail_page_alloc/min-order", "0"))
-		SKIP(return, "no CONFIG_FAIL_PAGE_ALLOC in debugfs");
+	if (missing)
+		SKIP(return, "%s", missing);
 	for (size_t i = 0; i < self->size; i += self->leaf)
 		self->map[i] = 1;
 
 	for (int n = 1; n < 1000; n++) {
+		int reached;
 		long ret;
-		int fd;
 
 		ASSERT_EQ(dma_mirror(self->dma, self->map, self->size), 0);
-		snprintf(text, sizeof(text), "%d", n);
-		ASSERT_EQ(write_text(nth, text), 0);
-		ret = dma_map(self->dma, self->map, self->size,
-			      HMM_DMA_MAP_WRITE |
-			      (n & 1 ? HMM_DMA_MAP_LEAF_ONLY : 0));
-		fd = open(nth, O_RDWR);
-		ASSERT_GE(fd, 0);
-		memset(text, 0, sizeof(text));
-		ASSERT_GT(read(fd, text, sizeof(text) - 1), 0);
-		ASSERT_EQ(write(fd, "0", 1), 1);
-		close(fd);
+		ret = dma_map_failing(self->dma, self->map, self->size, n,
+				      &reached);
+		ASSERT_GE(reached, 0);
 
 		if (ret < 0) {
 			ASSERT_EQ(ret, -ENOMEM);
@@ -1336,7 +1283,7 @@ TEST_F_TIMEOUT(hmm_dma, no_memory_cold, 120)
 		for (size_t i = 0; i < self->size; i += self->leaf)
 			ASSERT_TRUE(translated(self->dma, self->map + i,
 					       self->leaf, true, -1));
-		if (atoi(text)) {
+		if (!reached) {
 			TH_LOG("%u failures", failed);
 			if (self->leaf == self->page)
 				ASSERT_GE(failed, 1);

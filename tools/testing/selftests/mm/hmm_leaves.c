@@ -16,6 +16,7 @@
  */
 #include "kselftest_harness.h"
 #include "hugepage_settings.h"
+#include "hmm_memory.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -39,10 +40,6 @@
 #include <lib/test_hmm_leaves_uapi.h>
 #include <lib/test_hmm_uapi.h>
 #include <mm/vm_util.h>
-
-#define KB(n)		((size_t)(n) << 10)
-#define MB(n)		((size_t)(n) << 20)
-#define GB(n)		((size_t)(n) << 30)
 
 enum backing { ANON, THP, MIX, ZERO, PRIVATE, PRIVATE_THP, HUGETLB, FS, HOLES,
 	       DEV };
@@ -86,7 +83,7 @@ static unsigned long env_number(const char *name, unsigned long otherwise)
 }
 
 /* Address space, with some that is never mapped before and behind it. */
-static char *reserve(size_t size, size_t align)
+static char *reserve_apart(size_t size, size_t align)
 {
 	char *p = mmap(NULL, size + 3 * align, PROT_NONE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -264,7 +261,7 @@ static const char *setup_memory(struct memory *m, enum backing kind,
 		m->leaf = m->page;
 		break;
 	}
-	m->map = reserve(size, leaf == GB(1) ? GB(1) : MB(2));
+	m->map = reserve_apart(size, leaf == GB(1) ? GB(1) : MB(2));
 	if (!m->map)
 		return "no address space";
 	m->map += skew;
@@ -905,7 +902,7 @@ static int run_race(struct race *r, time_t seconds)
 	for (n = 0; n < RACERS + DISTURBERS; n++) {
 		runners[n].r = r;
 		runners[n].random = ++r->seed;
-		runners[n].side = reserve(MB(2), MB(2));
+		runners[n].side = reserve_apart(MB(2), MB(2));
 		ret = pthread_create(&runners[n].thread, NULL,
 				     n < RACERS ? racer : disturber,
 				     &runners[n]);
