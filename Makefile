@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 
 # The values reach the scripts as they were given: RUN='echo $$?' means that.
 override RUN := $(value RUN)
-export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS
+export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA
 
 help:
 	@echo 'make demo [FILE=path]   build, boot, and let a device mirror that file on DAX'

@@ -250,7 +250,7 @@ struct hmm_dma_gone {
 static void hmm_dma_unlink(struct device *dev, struct hmm_dma_map *map,
 			   struct hmm_dma_gone *gone)
 {
-	if (gone->start < gone->end && dma_use_iova(&map->state))
+	if (dma_use_iova(&map->state))
 		dma_iova_unlink(dev, &map->state,
 				hmm_dma_offset(map, gone->start),
 				gone->end - gone->start, DMA_BIDIRECTIONAL,
@@ -263,7 +263,8 @@ static inline void hmm_dma_add_gone(struct device *dev, struct hmm_dma_map *map,
 				    unsigned long attrs)
 {
 	if (gone->end != start || gone->attrs != attrs) {
-		hmm_dma_unlink(dev, map, gone);
+		if (gone->start < gone->end)
+			hmm_dma_unlink(dev, map, gone);
 		gone->start = start;
 		gone->attrs = attrs;
 	}
@@ -304,12 +305,16 @@ static unsigned long hmm_dma_unmap_leaves(struct device *dev,
 					  struct hmm_dma_gone *gone,
 					  unsigned long addr, unsigned long end)
 {
-	unsigned long chunk = hmm_dma_chunk(map, addr), first = chunk, n, next;
+	unsigned long chunk = hmm_dma_chunk(map, addr), first = chunk, n = 1, next;
+	unsigned long last = hmm_dma_chunk(map, end - 1);
 
 	/* All but the last are one chunk each: the next begins right there. */
-	n = find_next_zero_bit(map->mapped, hmm_dma_chunk(map, end - 1) + 1,
-			       chunk) - chunk;
-	bitmap_clear(map->mapped, chunk, n);
+	if (chunk < last && test_bit(chunk + 1, map->mapped)) {
+		n = find_next_zero_bit(map->mapped, last + 1, chunk) - chunk;
+		bitmap_clear(map->mapped, chunk, n);
+	} else {
+		__clear_bit(chunk, map->mapped);
+	}
 
 	if (!map->each) {
 		if (n > 1)
@@ -419,7 +424,8 @@ void hmm_range_dma_unmap(struct device *dev, struct hmm_dma_map *map,
 
 	start = max(start, map->start);
 	end = min(end, map->end);
-	hmm_range_dma_widen(map, &start, &end);
+	if (start > map->start || end < map->end)
+		hmm_range_dma_widen(map, &start, &end);
 
 	for (addr = start; addr < end; addr = next) {
 		unsigned long chunk = hmm_dma_chunk(map, addr);
@@ -432,7 +438,8 @@ void hmm_range_dma_unmap(struct device *dev, struct hmm_dma_map *map,
 		if (map->tables[chunk])
 			hmm_dma_unmap_table(dev, map, &gone, addr, next);
 	}
-	hmm_dma_unlink(dev, map, &gone);
+	if (gone.start < gone.end)
+		hmm_dma_unlink(dev, map, &gone);
 }
 EXPORT_SYMBOL_GPL(hmm_range_dma_unmap);
 

@@ -10,7 +10,9 @@
  * HMM_DAX_DEV_4K, _2M and _1G. A device-dax is overwritten from its start.
  *
  * What is not there is skipped. A transfer of the device takes 200 ms, so few
- * bytes are moved, at the places that matter. Where the device is to be stopped
+ * bytes are moved, at the places that matter. The tests hwpoison and namespace
+ * leave memory that nobody should use before the next boot, and only run where
+ * HMM_DMA_DESTROY is set. Where the device is to be stopped
  * the IOMMU reports a fault in the kernel log; the driver announces each by "the
  * IOMMU is expected to refuse", with the address.
  */
@@ -21,7 +23,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
+#include <poll.h>
 #include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +47,7 @@
  * in the usual include/uapi/... directory.
  */
 #include <lib/test_hmm_dma_uapi.h>
+#include <lib/test_hmm_uapi.h>
 #include <mm/vm_util.h>
 
 /* A skipped test that means nothing for a backing begins with this. */
@@ -791,7 +798,7 @@ TEST_F_TIMEOUT(hmm_dma, mremap, 60)
 
 	/* get_old_pud() takes the leaf for damage and clears it. */
 	if (self->leaf == GB(1))
-		SKIP(return, "mremap() loses PUD leaves: \"bad pud\"");
+		SKIP(return, NOT_HERE "mremap() loses PUD leaves: \"bad pud\"");
 	ASSERT_TRUE(arm(self->dma, self->map, self->leaf, bytes, &dma, &at));
 	to = reserve(self->leaf, self->leaf, 0);
 	ASSERT_NE(to, NULL);
@@ -1030,6 +1037,61 @@ TEST_F_TIMEOUT(hmm_dma, part_of_leaf_changes, 60)
 	ASSERT_EQ(dma_write(self->dma, self->map + self->leaf + self->page,
 			    bytes), 0);
 	ASSERT_EQ(memcmp(self->map + self->leaf + self->page, bytes, BYTES), 0);
+}
+
+/*
+ * A page of a leaf is dropped, of memory that comes back whole by the next fault,
+ * too: all of the leaf is taken back, on both sides of the cut, and the leaves
+ * next to it are not.
+ */
+TEST_F_TIMEOUT(hmm_dma, part_of_leaf_dropped, 60)
+{
+	size_t last = self->leaf - self->page;
+	size_t at[3] = { 0, last / 2 / self->page * self->page, last };
+	size_t n = self->size / self->leaf;
+
+	if (self->leaf == self->page || variant->backing == HUGETLB)
+		SKIP(return, NOT_HERE "no part of a leaf can be dropped");
+
+	for (int i = 0; i < 3; i++) {
+		char *leaf = self->map + (i + 1) % n * self->leaf;
+		char bytes[BYTES], got[BYTES];
+		char *page = leaf + at[i];
+		__u64 dma;
+
+		/* Write faults, before the device's. */
+		for (size_t j = 0; j < n; j++)
+			self->map[j * self->leaf] = 1;
+		stamp(bytes);
+		memcpy(page, bytes, BYTES);
+		ASSERT_GE(dma_map(self->dma, self->map, self->size,
+				  HMM_DMA_MAP_WRITE), 0);
+		ASSERT_TRUE(translated(self->dma, leaf, self->leaf, true, -1));
+		dma = dma_query(self->dma, leaf).dma;
+
+		ASSERT_EQ(madvise(page, self->page, MADV_DONTNEED), 0);
+		ASSERT_TRUE(gone(self->dma, dma, self->leaf));
+		if (at[i])
+			ASSERT_EQ(iommu_phys(self->dma, dma + at[i] - 1), 0);
+		if (at[i] < last)
+			ASSERT_EQ(iommu_phys(self->dma, dma + at[i] +
+					     self->page), 0);
+		for (size_t j = 0; j < n; j++) {
+			char *other = self->map + j * self->leaf;
+
+			if (other != leaf && i == 0)
+				ASSERT_TRUE(translated(self->dma, other,
+						       self->leaf, true, -1));
+		}
+
+		if (!self->alias)
+			memset(bytes, 0, BYTES);
+		ASSERT_EQ(dma_read(self->dma, page, got), 0);
+		ASSERT_EQ(memcmp(got, bytes, BYTES), 0);
+		stamp(bytes);
+		ASSERT_EQ(dma_write(self->dma, page, bytes), 0);
+		ASSERT_EQ(memcmp(page, bytes, BYTES), 0);
+	}
 }
 
 /*
@@ -1382,6 +1444,229 @@ TEST_F_TIMEOUT(hmm_dma, storm, 60)
 		ASSERT_EQ(iommu_phys(self->dma, base + i), 0);
 }
 
+/* The CPU tries to read; SIGBUS may come for other reasons meanwhile. */
+static sigjmp_buf bus_return;
+static volatile sig_atomic_t bus_expected;
+
+static void on_bus(int sig)
+{
+	if (bus_expected)
+		siglongjmp(bus_return, 1);
+}
+
+static bool cpu_reads(const char *addr, void *buf)
+{
+	bool ok = false;
+
+	bus_expected = 1;
+	if (!sigsetjmp(bus_return, 1)) {
+		memcpy(buf, addr, BYTES);
+		ok = true;
+	}
+	bus_expected = 0;
+	return ok;
+}
+
+/*
+ * A page goes bad. Its leaf is taken from the device; then the page is to the
+ * device what it is to the CPU, which for some memory is as good as ever, and the
+ * others are as before.
+ */
+TEST_F_TIMEOUT(hmm_dma, hwpoison, 60)
+{
+	char bytes[BYTES], left[BYTES], right[BYTES], got[BYTES];
+	char *page, *before, *after;
+	__u64 dma;
+	size_t at;
+	long ret;
+
+	if (!getenv("HMM_DMA_DESTROY"))
+		SKIP(return, "destroys memory: HMM_DMA_DESTROY is not set");
+	signal(SIGBUS, on_bus);
+	ASSERT_TRUE(arm(self->dma, self->map, self->leaf, bytes, &dma, &at));
+	page = self->map + at / self->page * self->page;
+	/* Hugetlb pages are bad as a whole; a page has neighbours in others. */
+	before = page - self->page;
+	after = page + self->page;
+	if (variant->backing == HUGETLB || self->leaf == self->page) {
+		before = NULL;
+		after = self->map + self->leaf;
+	}
+	stamp(left);
+	stamp(right);
+	if (before)
+		memcpy(before, left, BYTES);
+	memcpy(after, right, BYTES);
+
+	ASSERT_EQ(madvise(page, self->page, MADV_HWPOISON), 0)
+		TH_LOG("MADV_HWPOISON: %s", strerror(errno));
+	ASSERT_TRUE(gone(self->dma, dma, self->leaf));
+
+	if (cpu_reads(self->map + at, got)) {
+		TH_LOG("the CPU still reads the page");
+		ASSERT_EQ(memcmp(got, bytes, BYTES), 0);
+		ASSERT_EQ(dma_read(self->dma, self->map + at, got), 0);
+		ASSERT_EQ(memcmp(got, bytes, BYTES), 0);
+	} else {
+		ret = dma_map(self->dma, page, self->page, 0);
+		ASSERT_TRUE(ret == -EFAULT || ret == -EHWPOISON)
+			TH_LOG("%s", strerror(-ret));
+		ASSERT_FALSE(dma_mapped(self->dma, page));
+		ASSERT_EQ(dma_write(self->dma, self->map + at, got), ret);
+		ASSERT_TRUE(gone(self->dma, dma + at / self->page * self->page,
+				 self->page));
+		ASSERT_EQ(dma_intrude(self->dma, dma + at), 0);
+	}
+	if (before) {
+		ASSERT_TRUE(cpu_reads(before, got));
+		ASSERT_EQ(memcmp(got, left, BYTES), 0);
+		ASSERT_EQ(dma_read(self->dma, before, got), 0);
+		ASSERT_EQ(memcmp(got, left, BYTES), 0);
+	}
+	ASSERT_EQ(dma_read(self->dma, after, got), 0);
+	ASSERT_EQ(memcmp(got, right, BYTES), 0);
+	stamp(right);
+	ASSERT_EQ(dma_write(self->dma, after, right), 0);
+	ASSERT_EQ(memcmp(after, right, BYTES), 0);
+}
+
+/* The device that a device-dax or a file system is on, and its driver. */
+struct provider {
+	char driver[PATH_MAX];	/* folder in sysfs */
+	char name[64];
+	int result;		/* of unbinding */
+	bool done;
+};
+
+static bool find_provider(const struct stat *st, struct provider *p)
+{
+	char path[PATH_MAX], real[PATH_MAX];
+	bool chr = S_ISCHR(st->st_mode);
+	dev_t dev = chr ? st->st_rdev : st->st_dev;
+
+	snprintf(path, sizeof(path), "/sys/dev/%s/%u:%u%s",
+		 chr ? "char" : "block", major(dev), minor(dev),
+		 chr ? "" : "/device");
+	if (!realpath(path, real))
+		return false;
+	snprintf(p->name, sizeof(p->name), "%s", strrchr(real, '/') + 1);
+	strncat(path, "/driver", sizeof(path) - strlen(path) - 1);
+	return realpath(path, p->driver);
+}
+
+static int provider_do(struct provider *p, const char *what)
+{
+	char path[PATH_MAX + 16];
+
+	snprintf(path, sizeof(path), "%s/%s", p->driver, what);
+	return write_text(path, p->name);
+}
+
+static void *unbind_provider(void *arg)
+{
+	struct provider *p = arg;
+
+	p->result = provider_do(p, "unbind");
+	__atomic_store_n(&p->done, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static bool done_soon(struct provider *p)
+{
+	for (int i = 0; i < 50; i++) {
+		if (__atomic_load_n(&p->done, __ATOMIC_ACQUIRE))
+			return true;
+		poll(NULL, 0, 100);
+	}
+	return false;
+}
+
+/*
+ * The driver of the memory is unbound. A device-dax and a file system that is told
+ * (xfs with its reverse mapping) take the memory from everybody, and the device
+ * cannot reach it any more.
+ */
+TEST_F_TIMEOUT(hmm_dma, namespace, 120)
+{
+	char bytes[BYTES], got[BYTES];
+	struct provider provider = {};
+	struct fiemap_one {
+		struct fiemap map;
+		struct fiemap_extent extent;
+	} fm = {
+		.map.fm_length = self->page,
+		.map.fm_extent_count = 1,
+	};
+	char node[64] = "";
+	struct stat st;
+	pthread_t thread;
+	__u64 dma;
+	size_t at;
+	int fd;
+
+	if (!getenv("HMM_DMA_DESTROY"))
+		SKIP(return, "destroys memory: HMM_DMA_DESTROY is not set");
+	if (variant->backing != FS && variant->backing != DEV)
+		SKIP(return, NOT_HERE "no driver of its own");
+	/* Nobody takes a file from who maps it, and exit() then crashes. */
+	if (variant->env && !strcmp(variant->env, "HMM_DAX_EXT4"))
+		SKIP(return, NOT_HERE "ext4 is not told");
+	signal(SIGBUS, on_bus);
+	ASSERT_EQ(fstat(self->fd, &st), 0);
+	ASSERT_TRUE(find_provider(&st, &provider));
+	ASSERT_TRUE(arm(self->dma, self->map, self->leaf, bytes, &dma, &at));
+	if (self->file) {
+		char path[64], target[PATH_MAX] = "";
+
+		ASSERT_EQ(fsync(self->fd), 0);
+		fm.map.fm_start = at / self->page * self->page;
+		ASSERT_EQ(ioctl(self->fd, FS_IOC_FIEMAP, &fm), 0);
+		ASSERT_EQ(fm.map.fm_mapped_extents, 1);
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u",
+			 major(st.st_dev), minor(st.st_dev));
+		ASSERT_GE(readlink(path, target, sizeof(target) - 1), 0);
+		snprintf(node, sizeof(node), "/dev/%.32s",
+			 strrchr(target, '/') + 1);
+		/* fsync() has taken the leaf back. */
+		ASSERT_GE(dma_map(self->dma, self->map, self->leaf,
+				  HMM_DMA_MAP_WRITE), 1);
+	}
+	munmap(self->alias, self->size);
+
+	ASSERT_EQ(pthread_create(&thread, NULL, unbind_provider, &provider), 0);
+	ASSERT_TRUE(done_soon(&provider));
+	ASSERT_EQ(pthread_join(thread, NULL), 0);
+	ASSERT_EQ(provider.result, 0)
+		TH_LOG("unbind: %s", strerror(-provider.result));
+
+	ASSERT_TRUE(gone(self->dma, dma, self->leaf));
+	ASSERT_EQ(dma_intrude(self->dma, dma + at), 0);
+	ASSERT_FALSE(cpu_reads(self->map + at, got));
+	ASSERT_EQ(dma_read(self->dma, self->map + at, got), -EFAULT);
+	ASSERT_FALSE(dma_mapped(self->dma, self->map + at));
+
+	/* What is in the memory, when it is back. */
+	ASSERT_EQ(provider_do(&provider, "bind"), 0);
+	if (self->file) {
+		fd = open(node, O_RDONLY);
+		ASSERT_GE(fd, 0)
+			TH_LOG("%s: %s", node, strerror(errno));
+		ASSERT_EQ(pread(fd, got, BYTES, fm.extent.fe_physical +
+				(fm.map.fm_start - fm.extent.fe_logical) +
+				at % self->page), BYTES);
+	} else {
+		char *map;
+
+		fd = open(getenv(variant->env), O_RDWR);
+		ASSERT_GE(fd, 0);
+		map = mmap(NULL, self->size, PROT_READ, MAP_SHARED, fd, 0);
+		ASSERT_NE(map, MAP_FAILED);
+		memcpy(got, map + at, BYTES);
+	}
+	ASSERT_EQ(memcmp(got, bytes, BYTES), 0);
+	close(fd);
+}
+
 /* The driver goes while files are open. */
 TEST(unbind)
 {
@@ -1436,6 +1721,174 @@ TEST(unbind)
 	ASSERT_EQ(dma_mirror(fd, map, page), 0);
 	ASSERT_EQ(dma_read(fd, map, bytes), 0);
 	ASSERT_EQ(memcmp(bytes, old, BYTES), 0);
+}
+
+/*
+ * Move a page of this process to the memory of one of lib/test_hmm's devices: 0 and
+ * 1 have private memory, 2 and 3 coherent, if test_hmm was told where. The device's
+ * file, or -1.
+ */
+static int move_to_device(int nr, char *page)
+{
+	static char copy[1 << 16];
+	struct hmm_dmirror_cmd cmd = {
+		.addr = (uintptr_t)page,
+		.ptr = (uintptr_t)copy,
+		.npages = 1,
+	};
+	char path[32];
+	int fd;
+
+	snprintf(path, sizeof(path), "/dev/hmm_dmirror%d", nr);
+	fd = open(path, O_RDWR);
+	if (fd < 0)
+		return -1;
+	if (request(fd, HMM_DMIRROR_MIGRATE_TO_DEV, &cmd) || cmd.cpages != 1) {
+		ksft_print_msg("%s took %llu pages\n", path, cmd.cpages);
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+/* Other devices' private memory: is left out, and comes back for an access. */
+TEST(device_private)
+{
+	char bytes[BYTES], other[BYTES], got[BYTES];
+	size_t page = psize();
+	int dma, fd;
+	char *map;
+
+	dma = open(EDU, O_RDWR);
+	if (dma < 0 || access("/dev/hmm_dmirror0", F_OK))
+		SKIP(return, "no " EDU " or no test_hmm");
+	map = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(map, MAP_FAILED);
+	stamp(bytes);
+	stamp(other);
+	memcpy(map, bytes, BYTES);
+	memcpy(map + page, other, BYTES);
+
+	ASSERT_EQ(dma_mirror(dma, map, 2 * page), 0);
+	ASSERT_EQ(dma_map(dma, map, 2 * page, HMM_DMA_MAP_WRITE), 2);
+	fd = move_to_device(0, map);
+	ASSERT_GE(fd, 0);
+	ASSERT_FALSE(dma_mapped(dma, map));
+	ASSERT_EQ(dma_map(dma, map, 2 * page, HMM_DMA_MAP_SNAPSHOT), 0);
+	ASSERT_FALSE(dma_mapped(dma, map));
+	ASSERT_TRUE(translated(dma, map + page, page, true, -1));
+
+	ASSERT_EQ(dma_read(dma, map, got), 0);
+	ASSERT_EQ(memcmp(got, bytes, BYTES), 0);
+	ASSERT_TRUE(dma_mapped(dma, map));
+	stamp(bytes);
+	ASSERT_EQ(dma_write(dma, map, bytes), 0);
+	ASSERT_EQ(memcmp(map, bytes, BYTES), 0);
+	close(fd);
+	close(dma);
+}
+
+/* Device memory that the CPU can access is memory like any other. */
+TEST(device_coherent)
+{
+	char bytes[BYTES], got[BYTES];
+	size_t page = psize();
+	__u64 before;
+	int dma, fd;
+	char *map;
+
+	dma = open(EDU, O_RDWR);
+	if (dma < 0 || access("/dev/hmm_dmirror2", F_OK))
+		SKIP(return, "no " EDU " or no coherent memory of test_hmm");
+	map = mmap(NULL, page, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(map, MAP_FAILED);
+	stamp(bytes);
+	memcpy(map, bytes, BYTES);
+	ASSERT_EQ(dma_mirror(dma, map, page), 0);
+	ASSERT_EQ(dma_map(dma, map, page, HMM_DMA_MAP_WRITE), 1);
+	before = dma_query(dma, map).phys;
+
+	fd = move_to_device(2, map);
+	ASSERT_GE(fd, 0);
+	ASSERT_FALSE(dma_mapped(dma, map));
+	ASSERT_EQ(dma_map(dma, map, page, HMM_DMA_MAP_SNAPSHOT), 1);
+	ASSERT_TRUE(translated(dma, map, page, true, -1));
+	ASSERT_NE(dma_query(dma, map).phys, before);
+	ASSERT_EQ(dma_read(dma, map, got), 0);
+	ASSERT_EQ(memcmp(got, bytes, BYTES), 0);
+	stamp(bytes);
+	ASSERT_EQ(dma_write(dma, map, bytes), 0);
+	ASSERT_EQ(memcmp(map, bytes, BYTES), 0);
+	ASSERT_EQ(munmap(map, page), 0);
+	ASSERT_FALSE(dma_mapped(dma, map));
+	close(fd);
+	close(dma);
+}
+
+/*
+ * Memory of another PCI device, an nvme controller's: mapped between ordinary
+ * pages where the two can reach each other, refused where they cannot, and then
+ * nothing of the range is mapped.
+ */
+TEST(p2pdma)
+{
+	char bytes[BYTES], got[BYTES];
+	size_t page = psize();
+	char *map, *peer;
+	int dma, direct, fd;
+	__u64 at;
+	glob_t g;
+
+	dma = open(EDU, O_RDWR);
+	direct = open(DIRECT, O_RDWR);
+	if (dma < 0 || direct < 0)
+		SKIP(return, "no " EDU);
+	if (glob("/sys/bus/pci/devices/*/p2pmem/allocate", 0, NULL, &g))
+		SKIP(return, "no PCI device with memory for others: QEMU's nvme,cmb_size_mb=");
+	fd = open(g.gl_pathv[0], O_RDWR);
+	ASSERT_GE(fd, 0);
+	map = reserve(4 * page, page, 0);
+	ASSERT_NE(map, NULL);
+	ASSERT_TRUE(map_at(map, 4 * page, ANON, -1));
+	peer = map + page;
+	ASSERT_EQ(mmap(peer, 2 * page, PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_FIXED, fd, 0), peer)
+		TH_LOG("%s: %s", g.gl_pathv[0], strerror(errno));
+	memset(map, 1, 4 * page);
+
+	/* A device that is not on PCI can never. */
+	ASSERT_EQ(dma_mirror(direct, map, 4 * page), 0);
+	ASSERT_EQ(dma_map(direct, map, 4 * page, HMM_DMA_MAP_WRITE),
+		  -EREMOTEIO);
+	for (int i = 0; i < 4; i++)
+		ASSERT_FALSE(dma_mapped(direct, map + i * page));
+	ASSERT_EQ(dma_map(direct, map, page, HMM_DMA_MAP_WRITE), 1);
+
+	ASSERT_EQ(dma_mirror(dma, map, 4 * page), 0);
+	if (dma_map(dma, map, 4 * page, HMM_DMA_MAP_WRITE) == -EREMOTEIO)
+		SKIP(return, "the kernel does not trust this machine with P2PDMA");
+	for (int i = 0; i < 4; i++)
+		ASSERT_TRUE(translated(dma, map + i * page, page, true, -1));
+	at = dma_query(dma, peer).dma;
+	stamp(bytes);
+	ASSERT_EQ(dma_write(dma, peer + 64, bytes), 0);
+	ASSERT_EQ(memcmp(peer + 64, bytes, BYTES), 0);
+	stamp(bytes);
+	memcpy(peer + page + 128, bytes, BYTES);
+	ASSERT_EQ(dma_read(dma, peer + page + 128, got), 0);
+	ASSERT_EQ(memcmp(got, bytes, BYTES), 0);
+
+	ASSERT_EQ(munmap(peer, 2 * page), 0);
+	ASSERT_TRUE(gone(dma, at, 2 * page));
+	/* Cutting a mapping may take back more, not less. */
+	ASSERT_GE(dma_map(dma, map, page, HMM_DMA_MAP_WRITE), 0);
+	ASSERT_TRUE(translated(dma, map, page, true, -1));
+	globfree(&g);
+	close(direct);
+	close(dma);
+	close(fd);
 }
 
 /* What is not allowed is refused. */
