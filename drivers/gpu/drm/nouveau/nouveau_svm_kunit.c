@@ -1,0 +1,491 @@
+// SPDX-License-Identifier: MIT
+/*
+ * KUnit tests of the way from a GPU's fault to its page table: real mappings of
+ * a process, hmm_range_fault(), hmm_range_dma_map(), and nvkm's page tables of a
+ * GPU that has nothing else, see nvkm/subdev/mmu/kunit.c. Included by
+ * nouveau_svm.c.
+ *
+ * What is not there: the fault buffer, replay and cancelling, VRAM, an IOMMU.
+ *
+ * Tests of DAX are skipped unless the module is loaded with
+ *   svm_kunit_dax=FILE:SHIFT[,FILE:SHIFT...]
+ * Each FILE is one to be mapped shared, 4 MiB or 1 << SHIFT bytes of it, whatever
+ * is more, with leaves of 1 << SHIFT bytes. What is in it does not change; pages
+ * of files of a file system are punched out.
+ */
+#include "nvkm/subdev/mmu/kunit.h"
+
+#include <nvif/driver.h>
+
+#include <kunit/test.h>
+#include <linux/delay.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <linux/mman.h>
+#include <linux/moduleparam.h>
+#include <linux/uaccess.h>
+
+static struct svm_kunit_file {
+	struct file *file;
+	unsigned int shift;
+	unsigned long len;
+} svm_kunit_files[8];
+static int svm_kunit_nr;
+
+static void svm_kunit_dax_free(void *arg)
+{
+	while (svm_kunit_nr)
+		filp_close(svm_kunit_files[--svm_kunit_nr].file, NULL);
+}
+
+/* Files are opened here, in modprobe: a test's thread has another root folder. */
+static int svm_kunit_dax_set(const char *val, const struct kernel_param *kp)
+{
+	char *copy, *next, *name, *colon;
+	int ret = 0;
+
+	copy = kstrdup(val, GFP_KERNEL);
+	if (!copy)
+		return -ENOMEM;
+	next = copy;
+	while (!ret && (name = strsep(&next, ","))) {
+		struct svm_kunit_file *f = &svm_kunit_files[svm_kunit_nr];
+
+		colon = strrchr(name, ':');
+		if (!colon || svm_kunit_nr == ARRAY_SIZE(svm_kunit_files)) {
+			ret = -EINVAL;
+			break;
+		}
+		*colon = '\0';
+		ret = kstrtouint(colon + 1, 0, &f->shift);
+		if (ret)
+			break;
+		f->len = max(BIT(f->shift), SZ_4M);
+		f->file = filp_open(name, O_RDWR, 0);
+		if (IS_ERR(f->file))
+			ret = PTR_ERR(f->file);
+		else
+			svm_kunit_nr++;
+	}
+	if (ret) {
+		pr_err("svm_kunit_dax wants FILE:SHIFT[,FILE:SHIFT...], not %s: %pe\n",
+		       name, ERR_PTR(ret));
+		svm_kunit_dax_free(NULL);
+	}
+	kfree(copy);
+	return ret;
+}
+
+static const struct kernel_param_ops svm_kunit_dax_ops = {
+	.set = svm_kunit_dax_set,
+	.free = svm_kunit_dax_free,
+};
+module_param_cb(svm_kunit_dax, &svm_kunit_dax_ops, NULL, 0);
+MODULE_PARM_DESC(svm_kunit_dax, "KUnit: DAX files to map, FILE:SHIFT of the leaves");
+
+/* nouveau's own part of the address space, in the middle of 2 MiB. */
+#define SVM_KUNIT_UNMANAGED	(SZ_8G + SZ_1M)
+#define SVM_KUNIT_UNMANAGED_SIZE SZ_1G
+
+struct svm_kunit {
+	struct kunit *test;
+	struct nvkm_mmu_kunit *gpu;
+	struct nouveau_drm *drm;
+	struct drm_device *dev;
+	struct nouveau_cli *cli;
+	struct nvif_driver driver;
+	struct nouveau_svmm *svmm;
+	struct nouveau_pfnmap_args *args;
+	unsigned int clears;
+};
+
+/* Does the window have @addr mapped for DMA? */
+static bool svm_kunit_dma(struct svm_kunit *t, unsigned long addr)
+{
+	struct nouveau_svm_window *window = mtree_load(&t->svmm->windows, addr);
+	unsigned long pfn = 0;
+
+	if (window)
+		hmm_range_dma_addr(t->gpu->dev, &window->map, addr, &pfn);
+	return pfn;
+}
+
+static int svm_kunit_clear(struct svm_kunit *t, u64 start, u64 size)
+{
+	struct nvkm_vmm *vmm = t->gpu->vmm;
+	u64 addr, mapped = 0, step = max(SZ_4K, size / 64);
+	int ret;
+
+	for (addr = start; addr < start + size; addr += step)
+		mapped += svm_kunit_dma(t, addr);
+	t->clears++;
+	t->gpu->gone_start = start;
+	t->gpu->gone_limit = start + min(size, SZ_4M);
+	t->gpu->gone = true;
+	mutex_lock(&vmm->mutex.vmm);
+	ret = nvkm_vmm_pfn_unmap(vmm, start, size);
+	mutex_unlock(&vmm->mutex.vmm);
+	t->gpu->gone_limit = 0;
+
+	/* The GPU has seen it before any of it is unmapped for DMA. */
+	KUNIT_EXPECT_TRUE(t->test, t->gpu->gone);
+	KUNIT_EXPECT_EQ(t->test, t->gpu->bad_flushes, 0);
+	for (addr = start; addr < start + size; addr += step) {
+		mapped -= svm_kunit_dma(t, addr);
+		KUNIT_EXPECT_EQ(t->test, nvkm_mmu_kunit_walk(t->gpu, addr).kind,
+				KUNIT_NONE);
+	}
+	KUNIT_EXPECT_EQ(t->test, mapped, 0);
+	return ret;
+}
+
+/* The two methods of NVIF's VMM that SVM has use for. */
+static int svm_kunit_ioctl(void *priv, void *data, u32 size, void **hack)
+{
+	struct svm_kunit *t = priv;
+	struct nvkm_vmm *vmm = t->gpu->vmm;
+	struct nouveau_pfnmap_args *args = data;
+	struct nvif_vmm_pfnclr_v0 *clr = data + offsetof(typeof(*args), p);
+	int ret;
+
+	KUNIT_EXPECT_EQ(t->test, args->i.type, NVIF_IOCTL_V0_MTHD);
+	switch (args->m.method) {
+	case NVIF_VMM_V0_PFNMAP:
+		mutex_lock(&vmm->mutex.vmm);
+		ret = nvkm_vmm_pfn_map(vmm, args->p.page, args->p.addr,
+				       args->p.size, args->p.phys);
+		mutex_unlock(&vmm->mutex.vmm);
+		return ret;
+	case NVIF_VMM_V0_PFNCLR:
+		return svm_kunit_clear(t, clr->addr, clr->size);
+	default:
+		KUNIT_FAIL(t->test, "method %x", args->m.method);
+		return -EINVAL;
+	}
+}
+
+static void *svm_kunit_zalloc(struct kunit *test, size_t size)
+{
+	void *p = kunit_kzalloc(test, size, GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, p);
+	return p;
+}
+
+static int svm_kunit_init(struct kunit *test)
+{
+	struct svm_kunit *t = svm_kunit_zalloc(test, sizeof(*t));
+
+	test->priv = t;
+	t->test = test;
+	KUNIT_ASSERT_EQ(test, kunit_attach_mm(), 0);
+	t->gpu = nvkm_mmu_kunit_new(test, &nvkm_mmu_kunit_gens[0],
+				    SVM_KUNIT_UNMANAGED, SVM_KUNIT_UNMANAGED_SIZE);
+
+	t->drm = svm_kunit_zalloc(test, sizeof(*t->drm));
+	t->dev = svm_kunit_zalloc(test, sizeof(*t->dev));
+	t->dev->dev = t->gpu->dev;
+	t->drm->dev = t->dev;
+	t->drm->nvkm = t->gpu->device;
+	t->cli = svm_kunit_zalloc(test, sizeof(*t->cli));
+	t->cli->drm = t->drm;
+	t->driver.ioctl = svm_kunit_ioctl;
+	t->cli->base.driver = &t->driver;
+	t->cli->base.object.priv = t;
+	t->cli->svm.cli = t->cli;
+	t->cli->svm.vmm.object.client = &t->cli->base;
+
+	/* nouveau_svmm_fini() frees it. */
+	t->svmm = kzalloc_obj(*t->svmm);
+	KUNIT_ASSERT_NOT_NULL(test, t->svmm);
+	t->svmm->vmm = &t->cli->svm;
+	t->svmm->unmanaged.start = SVM_KUNIT_UNMANAGED;
+	t->svmm->unmanaged.limit = SVM_KUNIT_UNMANAGED + SVM_KUNIT_UNMANAGED_SIZE;
+	mutex_init(&t->svmm->mutex);
+	mt_init(&t->svmm->windows);
+	mmgrab(current->mm);
+	t->svmm->mm = current->mm;
+
+	t->args = svm_kunit_zalloc(test, struct_size(t->args, p.phys, 1));
+	t->args->i.type = NVIF_IOCTL_V0_MTHD;
+	t->args->m.method = NVIF_VMM_V0_PFNMAP;
+	return 0;
+}
+
+static void svm_kunit_exit(struct kunit *test)
+{
+	struct svm_kunit *t = test->priv;
+	int i;
+
+	if (!t)
+		return;
+	if (t->svmm) {
+		/* The process that ran the test is about to be gone, or is. */
+		for (i = 0; i < 500 && t->gpu->vmm->pd->refs[0] > 1; i++)
+			msleep(20);
+		KUNIT_EXPECT_EQ(test, t->gpu->vmm->pd->refs[0], 1);
+		nouveau_svmm_fini(&t->svmm);
+	}
+	if (t->gpu)
+		nvkm_mmu_kunit_del(test, t->gpu);
+}
+
+enum { FAULT_READ, FAULT_WRITE, FAULT_ATOMIC };
+
+/* A fault of the GPU, as nouveau_svm_fault() handles it. */
+static int svm_kunit_fault(struct kunit *test, unsigned long addr, int how)
+{
+	struct svm_kunit *t = test->priv;
+	struct nouveau_svm_window *window = nouveau_svm_window_get(t->svmm, addr);
+	u32 size = struct_size(t->args, p.phys, 1);
+
+	if (IS_ERR(window))
+		return PTR_ERR(window);
+	if (how == FAULT_ATOMIC)
+		return nouveau_atomic_fault(window, addr, t->args, size);
+	return nouveau_range_fault(window, addr, HMM_PFN_REQ_FAULT |
+				   (how == FAULT_WRITE ? HMM_PFN_REQ_WRITE : 0),
+				   t->args, size);
+}
+
+/* Does the GPU have the page that the process has at @addr? */
+static void expect_page(struct kunit *test, unsigned long addr,
+			enum nvkm_mmu_kunit_kind kind, u64 flags)
+{
+	struct svm_kunit *t = test->priv;
+	struct nvkm_mmu_kunit_pte pte = nvkm_mmu_kunit_walk(t->gpu, addr);
+	struct page *page;
+	u64 phys;
+
+	KUNIT_ASSERT_EQ(test, get_user_pages_fast(addr, 1, 0, &page), 1);
+	phys = page_to_phys(page);
+	put_page(page);
+	if (kind == KUNIT_LARGE)
+		phys -= ALIGN_DOWN(addr, SZ_4K) & (SZ_2M - 1);
+	KUNIT_EXPECT_EQ(test, pte.kind, kind);
+	KUNIT_EXPECT_EQ(test, pte.data,
+			nvkm_mmu_kunit_data(phys | NVKM_VMM_PFN_V | flags));
+	KUNIT_EXPECT_TRUE(test, svm_kunit_dma(t, addr));
+}
+
+static void expect_no_page(struct kunit *test, unsigned long addr)
+{
+	struct svm_kunit *t = test->priv;
+
+	KUNIT_EXPECT_EQ(test, nvkm_mmu_kunit_walk(t->gpu, addr).kind, KUNIT_NONE);
+	KUNIT_EXPECT_FALSE(test, svm_kunit_dma(t, addr));
+}
+
+static unsigned long svm_kunit_mmap(struct kunit *test, struct file *file,
+				    unsigned long addr, unsigned long len,
+				    unsigned long prot, unsigned long flags)
+{
+	addr = kunit_vm_mmap(test, file, addr, len, prot,
+			     flags | (file ? 0 : MAP_ANONYMOUS), 0);
+	KUNIT_ASSERT_FALSE(test, !addr || IS_ERR_VALUE(addr));
+	return addr;
+}
+
+#define RW (PROT_READ | PROT_WRITE)
+
+static void test_anon(struct kunit *test)
+{
+	unsigned long addr = svm_kunit_mmap(test, NULL, 0, SZ_1M, RW, MAP_PRIVATE);
+
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
+	expect_no_page(test, addr + SZ_4K);
+
+	/* The zero page, and then one of its own. */
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr + SZ_4K, FAULT_READ), 0);
+	expect_page(test, addr + SZ_4K, KUNIT_SMALL, 0);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr + SZ_4K, FAULT_WRITE), 0);
+	expect_page(test, addr + SZ_4K, KUNIT_SMALL, NVKM_VMM_PFN_W);
+	/* A second time makes no difference. */
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr + SZ_4K, FAULT_READ), 0);
+	expect_page(test, addr + SZ_4K, KUNIT_SMALL, NVKM_VMM_PFN_W);
+
+	KUNIT_ASSERT_EQ(test, vm_munmap(addr, SZ_4K), 0);
+	expect_no_page(test, addr);
+	expect_page(test, addr + SZ_4K, KUNIT_SMALL, NVKM_VMM_PFN_W);
+	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr, FAULT_READ), -EFAULT);
+	expect_no_page(test, addr);
+	KUNIT_ASSERT_EQ(test, vm_munmap(addr + SZ_4K, SZ_1M - SZ_4K), 0);
+	expect_no_page(test, addr + SZ_4K);
+}
+
+static void test_read_only(struct kunit *test)
+{
+	unsigned long addr = svm_kunit_mmap(test, NULL, 0, SZ_1M, PROT_READ,
+					    MAP_PRIVATE);
+
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_READ), 0);
+	expect_page(test, addr, KUNIT_SMALL, 0);
+	KUNIT_EXPECT_LT(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+	expect_page(test, addr, KUNIT_SMALL, 0);
+}
+
+/* An atomic access takes the page from the CPU, whose access takes it back. */
+static void test_atomic(struct kunit *test)
+{
+	unsigned long addr = svm_kunit_mmap(test, NULL, 0, SZ_1M, RW, MAP_PRIVATE);
+	struct svm_kunit *t = test->priv;
+	struct nvkm_mmu_kunit_pte pte;
+	int how;
+	u32 x = 1;
+
+	for (how = FAULT_READ; how <= FAULT_ATOMIC; how++) {
+		KUNIT_ASSERT_EQ(test, copy_to_user((void __user *)addr, &x, 4), 0);
+		if (how < FAULT_ATOMIC)
+			KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, how), 0);
+
+		KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_ATOMIC), 0);
+		pte = nvkm_mmu_kunit_walk(t->gpu, addr);
+		KUNIT_EXPECT_EQ(test, pte.kind, KUNIT_SMALL);
+		KUNIT_EXPECT_EQ(test, pte.data & 0xff,
+				nvkm_mmu_kunit_data(NVKM_VMM_PFN_W | NVKM_VMM_PFN_A));
+
+		KUNIT_ASSERT_EQ(test, copy_from_user(&x, (void __user *)addr, 4), 0);
+		expect_no_page(test, addr);
+	}
+}
+
+/* A fault that fails, the next one does not. */
+static void test_errors(struct kunit *test)
+{
+	unsigned long addr = svm_kunit_mmap(test, NULL, 0, SZ_1M, RW, MAP_PRIVATE);
+	struct svm_kunit *t = test->priv;
+	int fail, ret = -ENOMEM;
+
+	for (fail = 0; ret && fail < 8; fail++) {
+		t->gpu->fail = fail;
+		ret = svm_kunit_fault(test, addr, FAULT_WRITE);
+		if (ret) {
+			KUNIT_EXPECT_EQ(test, ret, -ENOMEM);
+			KUNIT_EXPECT_EQ(test, nvkm_mmu_kunit_walk(t->gpu, addr).kind,
+					KUNIT_NONE);
+		}
+	}
+	t->gpu->fail = -1;
+	KUNIT_EXPECT_EQ(test, ret, 0);
+	KUNIT_EXPECT_GT(test, fail, 1);
+	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
+
+	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, SVM_KUNIT_UNMANAGED, FAULT_READ),
+			-EINVAL);
+}
+
+static void test_dax(struct kunit *test)
+{
+	struct svm_kunit *t = test->priv;
+	unsigned long addr, leaf;
+	int i, j;
+
+	if (!svm_kunit_nr)
+		kunit_skip(test, "no svm_kunit_dax");
+
+	for (i = 0; i < svm_kunit_nr; i++) {
+		const struct svm_kunit_file f = svm_kunit_files[i];
+		enum nvkm_mmu_kunit_kind kind = f.shift < 21 ? KUNIT_SMALL : KUNIT_LARGE;
+		unsigned long at[] = {
+			0, SZ_1M + SZ_4K, SZ_2M - SZ_4K, SZ_2M,
+			f.len / 2 + SZ_4K, f.len - SZ_4K,
+		};
+
+		kunit_info(test, "%pD: leaves of %lu KiB\n", f.file,
+			   BIT(f.shift) / SZ_1K);
+		leaf = BIT(f.shift);
+		/* At 16 GiB, so that it is aligned to its leaves. */
+		addr = svm_kunit_mmap(test, f.file, SZ_16G, f.len, RW,
+				      MAP_SHARED | MAP_FIXED);
+		t->clears = 0;
+		for (j = 0; j < ARRAY_SIZE(at); j++) {
+			KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr + at[j],
+							      FAULT_WRITE), 0);
+			expect_page(test, addr + at[j], kind, NVKM_VMM_PFN_W);
+		}
+		/* None of them has been in the way of another. */
+		KUNIT_EXPECT_EQ(test, t->clears, 0);
+		for (j = 0; j < ARRAY_SIZE(at); j++)
+			expect_page(test, addr + at[j], kind, NVKM_VMM_PFN_W);
+		/* For DMA a leaf is mapped as a whole. */
+		for (j = 0; j < 8; j++)
+			KUNIT_EXPECT_TRUE(test, svm_kunit_dma(t, addr + j * leaf / 8));
+
+		if (S_ISREG(file_inode(f.file)->i_mode)) {
+			int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+
+			KUNIT_ASSERT_EQ(test, vfs_fallocate(f.file, punch,
+							    SZ_1M + SZ_4K, SZ_4K), 0);
+			expect_no_page(test, addr + SZ_1M + SZ_4K);
+			if (kind == KUNIT_LARGE)
+				expect_no_page(test, addr);
+			KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr + SZ_1M + SZ_4K,
+							      FAULT_WRITE), 0);
+			expect_page(test, addr + SZ_1M + SZ_4K, KUNIT_SMALL,
+				    NVKM_VMM_PFN_W);
+			KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr + SZ_2M,
+							      FAULT_WRITE), 0);
+			expect_page(test, addr + SZ_2M, kind, NVKM_VMM_PFN_W);
+		}
+
+		KUNIT_ASSERT_EQ(test, vm_munmap(addr, f.len), 0);
+		for (j = 0; j < ARRAY_SIZE(at); j++)
+			expect_no_page(test, addr + at[j]);
+	}
+}
+
+/* A leaf that is partly nouveau's own: small pages up to there. */
+static void test_dax_edge(struct kunit *test)
+{
+	unsigned long start = ALIGN_DOWN(SVM_KUNIT_UNMANAGED, SZ_2M);
+	struct svm_kunit *t = test->priv;
+	int i, nr = 0;
+
+	for (i = 0; i < svm_kunit_nr; i++) {
+		if (svm_kunit_files[i].shift == 21) {
+			struct file *file = svm_kunit_files[i].file;
+
+			nr++;
+			svm_kunit_mmap(test, file, start, SZ_2M, RW,
+				       MAP_SHARED | MAP_FIXED);
+			KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, start + SZ_4K,
+							      FAULT_WRITE), 0);
+			expect_page(test, start + SZ_4K, KUNIT_SMALL, NVKM_VMM_PFN_W);
+			expect_page(test, start + SZ_4K, KUNIT_SMALL, NVKM_VMM_PFN_W);
+			KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, SVM_KUNIT_UNMANAGED -
+							      SZ_4K, FAULT_READ), 0);
+			expect_page(test, SVM_KUNIT_UNMANAGED - SZ_4K, KUNIT_SMALL,
+				    NVKM_VMM_PFN_W);
+			expect_page(test, start + SZ_4K, KUNIT_SMALL, NVKM_VMM_PFN_W);
+			KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, SVM_KUNIT_UNMANAGED,
+							      FAULT_READ), -EINVAL);
+			KUNIT_ASSERT_EQ(test, vm_munmap(start, SZ_2M), 0);
+			expect_no_page(test, start + SZ_4K);
+			expect_no_page(test, SVM_KUNIT_UNMANAGED - SZ_4K);
+		}
+	}
+	if (!nr)
+		kunit_skip(test, "no file with leaves of 2 MiB in svm_kunit_dax");
+	KUNIT_EXPECT_GT(test, t->clears, 0);
+}
+
+static struct kunit_case svm_kunit_cases[] = {
+	KUNIT_CASE(test_anon),
+	KUNIT_CASE(test_read_only),
+	KUNIT_CASE(test_atomic),
+	KUNIT_CASE(test_errors),
+	/* Before test_dax punches holes. */
+	KUNIT_CASE(test_dax_edge),
+	KUNIT_CASE(test_dax),
+	{}
+};
+
+static struct kunit_suite svm_kunit_suite = {
+	.name = "nouveau_svm",
+	.init = svm_kunit_init,
+	.exit = svm_kunit_exit,
+	.test_cases = svm_kunit_cases,
+};
+
+kunit_test_suite(svm_kunit_suite);
