@@ -122,9 +122,7 @@ static int svm_kunit_clear(struct svm_kunit *t, u64 start, u64 size)
 	t->gpu->gone_start = start;
 	t->gpu->gone_limit = start + min(size, SZ_4M);
 	t->gpu->gone = true;
-	mutex_lock(&vmm->mutex.vmm);
 	ret = nvkm_vmm_pfn_unmap(vmm, start, size);
-	mutex_unlock(&vmm->mutex.vmm);
 	t->gpu->gone_limit = 0;
 
 	/* The GPU has seen it before any of it is unmapped for DMA. */
@@ -146,16 +144,12 @@ static int svm_kunit_ioctl(void *priv, void *data, u32 size, void **hack)
 	struct nvkm_vmm *vmm = t->gpu->vmm;
 	struct nouveau_pfnmap_args *args = data;
 	struct nvif_vmm_pfnclr_v0 *clr = data + offsetof(typeof(*args), p);
-	int ret;
 
 	KUNIT_EXPECT_EQ(t->test, args->i.type, NVIF_IOCTL_V0_MTHD);
 	switch (args->m.method) {
 	case NVIF_VMM_V0_PFNMAP:
-		mutex_lock(&vmm->mutex.vmm);
-		ret = nvkm_vmm_pfn_map(vmm, args->p.page, args->p.addr,
-				       args->p.size, args->p.phys);
-		mutex_unlock(&vmm->mutex.vmm);
-		return ret;
+		return nvkm_vmm_pfn_map(vmm, args->p.page, args->p.addr,
+					args->p.size, args->p.phys);
 	case NVIF_VMM_V0_PFNCLR:
 		return svm_kunit_clear(t, clr->addr, clr->size);
 	default:

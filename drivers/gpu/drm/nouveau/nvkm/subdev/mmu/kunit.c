@@ -398,14 +398,11 @@ static u64 vmm_kunit_pfn(struct vmm_kunit *t, u8 shift, int i, u64 flags)
 static int vmm_kunit_map(struct vmm_kunit *t, u8 shift, u64 addr, int nr, u64 flags)
 {
 	struct nvkm_vmm *vmm = t->gpu->vmm;
-	int ret, i;
+	int i;
 
 	for (i = 0; i < nr; i++)
 		t->pfn[i] = vmm_kunit_pfn(t, shift, i, flags);
-	mutex_lock(&vmm->mutex.vmm);
-	ret = nvkm_vmm_pfn_map(vmm, shift, addr, (u64)nr << shift, t->pfn);
-	mutex_unlock(&vmm->mutex.vmm);
-	return ret;
+	return nvkm_vmm_pfn_map(vmm, shift, addr, (u64)nr << shift, t->pfn);
 }
 
 /* Unmap. At the last flush all entries are gone; until then each is either as it
@@ -419,9 +416,7 @@ static void vmm_kunit_unmap(struct kunit *test, u64 addr, u64 size)
 	t->gpu->gone_start = addr;
 	t->gpu->gone_limit = addr + size;
 	t->gpu->flushes = 0;
-	mutex_lock(&vmm->mutex.vmm);
 	KUNIT_EXPECT_EQ(test, nvkm_vmm_pfn_unmap(vmm, addr, size), 0);
-	mutex_unlock(&vmm->mutex.vmm);
 	t->gpu->gone_limit = 0;
 	KUNIT_EXPECT_EQ(test, t->gpu->bad_flushes, 0);
 	if (t->gpu->flushes)
@@ -630,9 +625,7 @@ static void test_holes(struct kunit *test)
 	for (i = 0; i < 6; i++)
 		pfn[i] = i % 3 == 1 ? NVKM_VMM_PFN_NONE :
 				      vmm_kunit_pfn(t, 12, i, HOST_W);
-	mutex_lock(&vmm->mutex.vmm);
 	KUNIT_EXPECT_EQ(test, nvkm_vmm_pfn_map(vmm, 12, BASE, 6 * SZ_4K, pfn), 0);
-	mutex_unlock(&vmm->mutex.vmm);
 	for (i = 0; i < 6; i++) {
 		struct nvkm_mmu_kunit_pte pte =
 			nvkm_mmu_kunit_walk(t->gpu, BASE + i * SZ_4K);
