@@ -112,28 +112,29 @@ static bool svm_kunit_dma(struct svm_kunit *t, unsigned long addr)
 
 static int svm_kunit_clear(struct svm_kunit *t, u64 start, u64 size)
 {
-	struct nvkm_vmm *vmm = t->gpu->vmm;
-	u64 addr, mapped = 0, step = max(SZ_4K, size / 64);
+	u64 addr, step = max(SZ_4K, size / 64);
 	int ret;
 
-	for (addr = start; addr < start + size; addr += step)
-		mapped += svm_kunit_dma(t, addr);
 	t->clears++;
 	t->gpu->gone_start = start;
 	t->gpu->gone_limit = start + min(size, SZ_4M);
 	t->gpu->gone = true;
-	ret = nvkm_vmm_pfn_unmap(vmm, start, size);
-	t->gpu->gone_limit = 0;
 
-	/* The GPU has seen it before any of it is unmapped for DMA. */
+	/* What the GPU has is mapped for DMA until the GPU's TLB is flushed. */
+	for (addr = start; addr < start + size; addr += step) {
+		if (nvkm_mmu_kunit_walk(t->gpu, addr).kind == KUNIT_NONE)
+			continue;
+		KUNIT_EXPECT_TRUE(t->test, svm_kunit_dma(t, addr));
+		if (addr < t->gpu->gone_limit)
+			t->gpu->gone = false;
+	}
+	ret = nvkm_vmm_pfn_unmap(t->gpu->vmm, start, size);
+	t->gpu->gone_limit = 0;
 	KUNIT_EXPECT_TRUE(t->test, t->gpu->gone);
 	KUNIT_EXPECT_EQ(t->test, t->gpu->bad_flushes, 0);
-	for (addr = start; addr < start + size; addr += step) {
-		mapped -= svm_kunit_dma(t, addr);
+	for (addr = start; addr < start + size; addr += step)
 		KUNIT_EXPECT_EQ(t->test, nvkm_mmu_kunit_walk(t->gpu, addr).kind,
 				KUNIT_NONE);
-	}
-	KUNIT_EXPECT_EQ(t->test, mapped, 0);
 	return ret;
 }
 
@@ -333,6 +334,8 @@ static void test_atomic(struct kunit *test)
 		if (how < FAULT_ATOMIC)
 			KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, how), 0);
 
+		/* The second finds it exclusive. */
+		KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_ATOMIC), 0);
 		KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_ATOMIC), 0);
 		pte = nvkm_mmu_kunit_walk(t->gpu, addr);
 		KUNIT_EXPECT_EQ(test, pte.kind, KUNIT_SMALL);
@@ -342,6 +345,20 @@ static void test_atomic(struct kunit *test)
 		KUNIT_ASSERT_EQ(test, copy_from_user(&x, (void __user *)addr, 4), 0);
 		expect_no_page(test, addr);
 	}
+
+	/* Nothing there yet, the zero page, and a part of a THP. */
+	addr += SZ_64K;
+	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr, FAULT_ATOMIC), 0);
+	addr += SZ_64K;
+	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr, FAULT_READ), 0);
+	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr, FAULT_ATOMIC), 0);
+	addr = ALIGN(svm_kunit_mmap(test, NULL, 0, SZ_4M, RW, MAP_PRIVATE), SZ_2M);
+	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+	pte = nvkm_mmu_kunit_walk(t->gpu, addr);
+	if (pte.kind == KUNIT_LARGE)
+		kunit_info(test, "a THP");
+	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr, FAULT_ATOMIC), 0);
+	KUNIT_EXPECT_EQ(test, nvkm_mmu_kunit_walk(t->gpu, addr).kind, KUNIT_SMALL);
 }
 
 /* A fault that fails, the next one does not. */
@@ -392,6 +409,18 @@ static void test_dax(struct kunit *test)
 		/* At 16 GiB, so that it is aligned to its leaves. */
 		addr = svm_kunit_mmap(test, f.file, SZ_16G, f.len, RW,
 				      MAP_SHARED | MAP_FIXED);
+
+		/* A leaf that becomes writable replaces what is mapped of it. */
+		if (S_ISREG(file_inode(f.file)->i_mode)) {
+			t->clears = 0;
+			KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_READ), 0);
+			expect_page(test, addr, kind, 0);
+			KUNIT_EXPECT_EQ(test, t->clears, 0);
+			KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+			expect_page(test, addr, kind, NVKM_VMM_PFN_W);
+			KUNIT_EXPECT_EQ(test, t->clears, 1);
+		}
+
 		t->clears = 0;
 		for (j = 0; j < ARRAY_SIZE(at); j++) {
 			KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr + at[j],
