@@ -574,13 +574,9 @@ static inline long hmm_dma_kind(struct hmm_dma_mapper *m, unsigned long entry)
 			m->map->each = true;	/* to be marked dirty */
 		return 0;
 	}
-	switch (page_pgmap(page)->type) {
-	case MEMORY_DEVICE_FS_DAX:
-	case MEMORY_DEVICE_GENERIC:	/* device-dax */
+	if (hmm_pfn_to_memory(entry) == HMM_MEMORY_SYSTEM)	/* DAX */
 		return 0;
-	default:
-		return hmm_dma_special(m, page);
-	}
+	return hmm_dma_special(m, page);
 }
 
 /*
