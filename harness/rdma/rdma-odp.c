@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * rdma-odp [TEST...]: RDMA into and out of on-demand-paging memory, every byte
+ * compared. Both ends are in this process: two RC queue pairs of rxe0. Tests:
+ *
+ *	data	 writes and reads of any alignment and length, by either side
+ *	iova	 the same with an iova that is not the address, and atomics
+ *	truncate an access behind the end of a file that was cut fails, and
+ *		 nothing else does
+ *	fork	 what arrives after fork() is the parent's
+ *	advise	 prefetch (ADVISE_MR) of what is in the MR, behind it, or no ODP MR
+ *
+ * All of them without arguments. Prints TAP. Memory comes from HMM_DAX_* as for
+ * the selftest hmm_dax.
+ */
+#include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <infiniband/verbs.h>
+#include <rdma/ib_user_ioctl_cmds.h>
+#include <rdma/ib_user_ioctl_verbs.h>
+#include <rdma/ib_user_verbs.h>
+#include <rdma/rdma_user_ioctl_cmds.h>
+
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+#define KB(n)		((size_t)(n) << 10)
+#define MB(n)		((size_t)(n) << 20)
+
+#define GID_INDEX	1	/* 127.0.0.1 */
+#define BUF		KB(64)	/* the largest transfer */
+#define REGION		MB(4)
+
+static struct ibv_context *ctx;
+static struct ibv_pd *pd;
+static struct ibv_cq *cq;
+static struct ibv_qp *qp[2];
+static struct ibv_mr *buf_mr;	/* ordinary, pinned memory: the other side */
+static unsigned char *buf;
+static int tests, failed;
+
+static void ok(bool good, const char *memory, const char *what)
+{
+	printf("%sok %d %s: %s\n", good ? "" : "not ", ++tests, memory, what);
+	fflush(stdout);
+	failed += !good;
+}
+
+static void connect_one(struct ibv_qp *q, uint32_t peer)
+{
+	struct ibv_qp_attr a = { .qp_state = IBV_QPS_INIT, .port_num = 1,
+		.qp_access_flags = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
+				   IBV_ACCESS_REMOTE_ATOMIC };
+
+	if (ibv_modify_qp(q, &a, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT |
+			  IBV_QP_ACCESS_FLAGS))
+		err(1, "INIT");
+	a = (struct ibv_qp_attr){ .qp_state = IBV_QPS_RTR, .path_mtu = IBV_MTU_1024,
+		.dest_qp_num = peer, .max_dest_rd_atomic = 1, .min_rnr_timer = 12,
+		.ah_attr = { .is_global = 1, .port_num = 1,
+			     .grh = { .sgid_index = GID_INDEX, .hop_limit = 1 } } };
+	if (ibv_query_gid(ctx, 1, GID_INDEX, &a.ah_attr.grh.dgid))
+		err(1, "no gid %d: is 127.0.0.1 up?", GID_INDEX);
+	if (ibv_modify_qp(q, &a, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
+			  IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER))
+		err(1, "RTR");
+	a = (struct ibv_qp_attr){ .qp_state = IBV_QPS_RTS, .timeout = 14, .retry_cnt = 7,
+		.rnr_retry = 7, .max_rd_atomic = 1 };
+	if (ibv_modify_qp(q, &a, IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
+			  IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC))
+		err(1, "RTS");
+}
+
+/* Two fresh queue pairs; an error leaves the old ones unusable. */
+static void reconnect(void)
+{
+	struct ibv_qp_init_attr init = { .send_cq = cq, .recv_cq = cq, .qp_type = IBV_QPT_RC,
+		.cap = { .max_send_wr = 4, .max_recv_wr = 4, .max_send_sge = 1,
+			 .max_recv_sge = 1 } };
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		if (qp[i])
+			ibv_destroy_qp(qp[i]);
+		qp[i] = ibv_create_qp(pd, &init);
+		if (!qp[i])
+			err(1, "ibv_create_qp");
+	}
+	connect_one(qp[0], qp[1]->qp_num);
+	connect_one(qp[1], qp[0]->qp_num);
+}
+
+static void set_up(void)
+{
+	int n, i;
+	struct ibv_device **list = ibv_get_device_list(&n);
+
+	for (i = 0; list && i < n; i++)
+		if (!strcmp(ibv_get_device_name(list[i]), "rxe0"))
+			ctx = ibv_open_device(list[i]);
+	if (!ctx)
+		errx(1, "no rxe0: rdma link add rxe0 type rxe netdev lo");
+	pd = ibv_alloc_pd(ctx);
+	cq = ibv_create_cq(ctx, 16, NULL, NULL, 0);
+	buf = mmap(NULL, BUF, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (!pd || !cq || buf == MAP_FAILED)
+		err(1, "set-up");
+	/* A child must not make the pinned pages the parent's former ones. */
+	madvise(buf, BUF, MADV_DONTFORK);
+	buf_mr = ibv_reg_mr(pd, buf, BUF, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE |
+			    IBV_ACCESS_REMOTE_READ);
+	if (!buf_mr)
+		err(1, "ibv_reg_mr");
+	reconnect();
+}
+
+/* One request, waited for. */
+static enum ibv_wc_status post(struct ibv_send_wr *wr)
+{
+	struct ibv_send_wr *bad;
+	struct ibv_wc wc;
+	time_t start = time(NULL);
+	int n;
+
+	wr->num_sge = 1;
+	wr->send_flags = IBV_SEND_SIGNALED;
+	if (ibv_post_send(qp[0], wr, &bad))
+		err(1, "ibv_post_send");
+	while (!(n = ibv_poll_cq(cq, 1, &wc)))
+		if (time(NULL) - start > 60)
+			errx(1, "no completion after a minute");
+	if (n < 0)
+		errx(1, "ibv_poll_cq");
+	if (wc.status != IBV_WC_SUCCESS)
+		reconnect();
+	return wc.status;
+}
+
+static enum ibv_wc_status rdma(enum ibv_wr_opcode opcode, struct ibv_mr *local, uint64_t at,
+			       struct ibv_mr *remote, uint64_t to, size_t length)
+{
+	struct ibv_sge sge = { .addr = at, .length = length, .lkey = local->lkey };
+	struct ibv_send_wr wr = { .opcode = opcode, .sg_list = &sge,
+		.wr.rdma = { .remote_addr = to, .rkey = remote->rkey } };
+
+	return post(&wr);
+}
+
+static bool wrote(struct ibv_mr *mr, uint64_t iova, size_t length)
+{
+	return rdma(IBV_WR_RDMA_WRITE, buf_mr, (uintptr_t)buf, mr, iova, length) ==
+	       IBV_WC_SUCCESS;
+}
+
+static struct ibv_mr *reg(void *p, size_t size, uint64_t iova)
+{
+	struct ibv_mr *mr = ibv_reg_mr_iova(pd, p, size, iova,
+		IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
+		IBV_ACCESS_REMOTE_ATOMIC | IBV_ACCESS_ON_DEMAND);
+
+	if (!mr)
+		err(1, "ibv_reg_mr_iova");
+	return mr;
+}
+
+static void fill(unsigned char *p, size_t n, unsigned int seed)
+{
+	while (n--) {
+		seed = seed * 1103515245 + 12345;
+		*p++ = seed >> 16;
+	}
+}
+
+/*
+ * One transfer between buf and the region at @off. The bytes of the region are
+ * compared with what they should be from a page before to a page behind.
+ */
+static bool transfer(unsigned char *p, struct ibv_mr *mr, uint64_t iova, size_t off,
+		     size_t length, enum ibv_wr_opcode opcode, bool odp_is_local)
+{
+	static unsigned char want[BUF + KB(12)], want_buf[BUF];
+	size_t from = off & ~(KB(4) - 1), to = (off + length + KB(8) - 1) & ~(KB(4) - 1);
+	bool into_region = (opcode == IBV_WR_RDMA_WRITE) != odp_is_local;
+	static unsigned int seed = 1;
+	enum ibv_wc_status status;
+
+	from -= from ? KB(4) : 0;
+	fill(p + from, to - from, seed++);
+	fill(buf, BUF, seed++);
+	memcpy(want, p + from, to - from);
+	memcpy(want_buf, buf, BUF);
+	if (into_region)
+		memcpy(want + (off - from), buf, length);
+	else
+		memcpy(want_buf, p + off, length);
+
+	if (odp_is_local)
+		status = rdma(opcode, mr, iova + off, buf_mr, (uintptr_t)buf, length);
+	else
+		status = rdma(opcode, buf_mr, (uintptr_t)buf, mr, iova + off, length);
+	return status == IBV_WC_SUCCESS && !memcmp(want, p + from, to - from) &&
+	       !memcmp(want_buf, buf, BUF);
+}
+
+static const struct { size_t off, length; } pieces[] = {
+	{ KB(4), KB(4) }, { KB(4) + 100, 50 }, { KB(8) - 1, 2 }, { 1, 1023 },
+	{ KB(4) + 1000, 1025 }, { KB(12) - 8, 16 }, { 0, 1 }, { KB(4) + 1, KB(4) },
+	{ KB(16) + 3000, KB(40) + 77 }, { MB(2) - 100, 200 }, { MB(2) - KB(20), KB(64) },
+	{ REGION - KB(8), KB(4) },
+};
+
+static void data(const char *memory, unsigned char *p, int64_t delta)
+{
+	static const struct { enum ibv_wr_opcode opcode; bool local; const char *name; } ways[] = {
+		{ IBV_WR_RDMA_WRITE, false, "written to" }, { IBV_WR_RDMA_READ, false, "read from" },
+		{ IBV_WR_RDMA_WRITE, true, "the source of a write" },
+		{ IBV_WR_RDMA_READ, true, "the target of a read" },
+	};
+	uint64_t iova = (uintptr_t)p + delta;
+	struct ibv_mr *mr = reg(p, REGION, iova);
+	size_t w, i, bad;
+	char name[100];
+
+	for (w = 0; w < ARRAY_SIZE(ways); w++) {
+		for (i = bad = 0; i < ARRAY_SIZE(pieces); i++)
+			bad += !transfer(p, mr, iova, pieces[i].off, pieces[i].length,
+					 ways[w].opcode, ways[w].local);
+		snprintf(name, sizeof(name), "%s, iova %+lld, %zu of %zu pieces wrong",
+			 ways[w].name, (long long)delta, bad, ARRAY_SIZE(pieces));
+		ok(!bad, memory, name);
+	}
+	ibv_dereg_mr(mr);
+}
+
+/* The sum and the value before it. */
+static void atomics(const char *memory, unsigned char *p, int64_t delta)
+{
+	uint64_t *word = (uint64_t *)(p + KB(8) - 8), *result = (uint64_t *)buf;
+	uint64_t iova = (uintptr_t)p + delta;
+	struct ibv_mr *mr = reg(p, REGION, iova);
+	struct ibv_sge sge = { .addr = (uintptr_t)buf, .length = 8, .lkey = buf_mr->lkey };
+	struct ibv_send_wr wr = { .opcode = IBV_WR_ATOMIC_FETCH_AND_ADD, .sg_list = &sge,
+		.wr.atomic = { .remote_addr = iova + KB(8) - 8, .rkey = mr->rkey,
+			       .compare_add = 5 } };
+	bool good;
+
+	*word = 37;
+	good = post(&wr) == IBV_WC_SUCCESS && *result == 37 && *word == 42;
+	wr.opcode = IBV_WR_ATOMIC_CMP_AND_SWP;
+	wr.wr.atomic.compare_add = 42;
+	wr.wr.atomic.swap = 1001;
+	good = good && post(&wr) == IBV_WC_SUCCESS && *result == 42 && *word == 1001;
+	ok(good, memory, "atomics");
+	ibv_dereg_mr(mr);
+}
+
+/* The file has REGION bytes: half of them go, and that half only. */
+static void truncated(const char *memory, unsigned char *p, int fd)
+{
+	uint64_t at = (uintptr_t)p;
+	unsigned char *q = mmap(NULL, KB(64), PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct ibv_mr *mr = reg(p, REGION, at), *beside = reg(q, KB(64), (uintptr_t)q);
+	bool before = wrote(mr, at + MB(3), KB(8));
+
+	if (ftruncate(fd, MB(2)))
+		err(1, "ftruncate");
+	ok(before && !wrote(mr, at + MB(3), KB(8)), memory, "what was cut off is refused");
+	ok(transfer(p, mr, at, KB(16) + 3, KB(10), IBV_WR_RDMA_WRITE, false), memory,
+	   "what was left is there");
+	ok(transfer(q, beside, (uintptr_t)q, 100, KB(10), IBV_WR_RDMA_WRITE, false), memory,
+	   "another region is there");
+	if (ftruncate(fd, REGION))
+		err(1, "ftruncate");
+	ok(transfer(p, mr, at, MB(3) + 3, KB(10), IBV_WR_RDMA_WRITE, false), memory,
+	   "the file has grown again");
+	ibv_dereg_mr(beside);
+	ibv_dereg_mr(mr);
+	munmap(q, KB(64));
+}
+
+/* The child holds on to the old pages until told to compare them. */
+static void forked(void)
+{
+	unsigned char *p = mmap(NULL, KB(64), PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct ibv_mr *mr = reg(p, KB(64), (uintptr_t)p);
+	unsigned char old[KB(16)];
+	int tell[2], status;
+	bool good;
+	pid_t pid;
+
+	fill(p, KB(64), 7);
+	memcpy(old, p, sizeof(old));
+	/* The device has the page before there is a child. */
+	fill(buf, KB(16), 8);
+	good = wrote(mr, (uintptr_t)p + KB(32), KB(8));
+	if (pipe(tell))
+		err(1, "pipe");
+	pid = fork();
+	if (pid < 0)
+		err(1, "fork");
+	if (!pid) {
+		char c;
+
+		close(tell[1]);
+		_exit(read(tell[0], &c, 1) != 1 || memcmp(p, old, sizeof(old)));
+	}
+	good &= wrote(mr, (uintptr_t)p, sizeof(old)) && !memcmp(p, buf, sizeof(old));
+	good &= write(tell[1], "x", 1) == 1;
+	if (waitpid(pid, &status, 0) != pid)
+		err(1, "waitpid");
+	ok(good, "fork", "the parent has what arrived");
+	ok(WIFEXITED(status) && !WEXITSTATUS(status), "fork", "the child has what was there");
+	ibv_dereg_mr(mr);
+}
+
+/* The rxe provider of libibverbs has no ibv_advise_mr(); the kernel has. */
+static int advise(uint32_t lkey, uint64_t addr, uint32_t length)
+{
+	struct ib_uverbs_sge sge = { .addr = addr, .length = length, .lkey = lkey };
+	struct {
+		struct ib_uverbs_ioctl_hdr hdr;
+		struct ib_uverbs_attr attrs[4];
+	} cmd = {
+		.hdr = { .length = sizeof(cmd), .object_id = UVERBS_OBJECT_MR,
+			 .method_id = UVERBS_METHOD_ADVISE_MR, .num_attrs = 4,
+			 .driver_id = RDMA_DRIVER_RXE },
+		.attrs = {
+			{ .attr_id = UVERBS_ATTR_ADVISE_MR_PD_HANDLE, .data = pd->handle },
+			{ .attr_id = UVERBS_ATTR_ADVISE_MR_ADVICE, .len = 8,
+			  .data = IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE },
+			{ .attr_id = UVERBS_ATTR_ADVISE_MR_FLAGS, .len = 8,
+			  .data = IB_UVERBS_ADVISE_MR_FLAG_FLUSH },
+			{ .attr_id = UVERBS_ATTR_ADVISE_MR_SGE_LIST, .len = sizeof(sge),
+			  .data = (uintptr_t)&sge },
+		},
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(cmd.attrs); i++)
+		cmd.attrs[i].flags = UVERBS_ATTR_F_MANDATORY;
+	return ioctl(ctx->cmd_fd, RDMA_VERBS_IOCTL, &cmd) ? errno : 0;
+}
+
+static void advised(unsigned char *p)
+{
+	uint64_t iova = (uintptr_t)p + MB(256);
+	struct ibv_mr *mr = reg(p, REGION, iova);
+
+	ok(!advise(mr->lkey, iova + KB(4), MB(1)), "advise", "pages of the MR");
+	ok(advise(mr->lkey, iova + REGION - KB(4), KB(8)) == EINVAL, "advise", "behind the MR");
+	ok(advise(mr->lkey, iova + KB(4), UINT32_MAX) == EINVAL, "advise", "far behind the MR");
+	ok(advise(mr->lkey, (uintptr_t)p, KB(4)) == EINVAL, "advise", "an address that is no iova of it");
+	ok(advise(buf_mr->lkey, (uintptr_t)buf, KB(4)) == EINVAL, "advise", "an MR without ODP");
+	ibv_dereg_mr(mr);
+}
+
+static const char *need(const char *name)
+{
+	const char *value = getenv(name);
+
+	if (!value)
+		errx(1, "%s is not set: run dax-storage and source /run/storage", name);
+	return value;
+}
+
+/* REGION bytes at an address that is a multiple of 1 GiB, for the largest leaf. */
+static unsigned char *map(int fd, size_t size)
+{
+	unsigned char *p = mmap(NULL, MB(3072), PROT_NONE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int flags = MAP_FIXED | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
+
+	if (p == MAP_FAILED)
+		err(1, "mmap");
+	p = (unsigned char *)(((uintptr_t)p + MB(1024) - 1) & ~(MB(1024) - 1));
+	p = mmap(p, size, PROT_READ | PROT_WRITE, flags, fd, 0);
+	if (p == MAP_FAILED)
+		err(1, "mmap");
+	return p;
+}
+
+static int file_in(const char *dir)
+{
+	int fd = open(dir, O_TMPFILE | O_RDWR, 0600);
+
+	if (fd < 0 || posix_fallocate(fd, 0, REGION))
+		err(1, "%s", dir);
+	return fd;
+}
+
+static bool wanted(const char *test, char **argv)
+{
+	if (!argv[1])
+		return true;
+	while (*++argv)
+		if (!strcmp(*argv, test))
+			return true;
+	return false;
+}
+
+int main(int argc, char **argv)
+{
+	static const char *const names[] = { "data", "iova", "truncate", "fork", "advise" };
+	static const int64_t deltas[] = { 4096, MB(256), -(int64_t)MB(1) };
+	struct { const char *name; int fd; unsigned char *p; } m[] = {
+		{ "anonymous", -1, NULL }, { "ext4-dax", -1, NULL }, { "xfs-dax", -1, NULL },
+		{ "device-dax, 1 GiB leaf", -1, NULL },
+	};
+	size_t i, j;
+	int arg;
+
+	for (arg = 1; arg < argc; arg++) {
+		for (i = 0; i < ARRAY_SIZE(names) && strcmp(argv[arg], names[i]); i++)
+			;
+		if (i == ARRAY_SIZE(names))
+			errx(2, "usage: rdma-odp [data] [iova] [truncate] [fork] [advise]");
+	}
+	m[1].fd = file_in(need("HMM_DAX_EXT4"));
+	m[2].fd = file_in(need("HMM_DAX_XFS"));
+	m[3].fd = open(need("HMM_DAX_DEV_1G"), O_RDWR);
+	if (m[3].fd < 0)
+		err(1, "%s", need("HMM_DAX_DEV_1G"));
+	set_up();
+
+	for (i = 0; i < ARRAY_SIZE(m); i++) {
+		m[i].p = map(m[i].fd, i == 3 ? MB(1024) : REGION);
+		if (wanted("data", argv))
+			data(m[i].name, m[i].p, 0);
+		for (j = 0; j < ARRAY_SIZE(deltas) && wanted("iova", argv); j++)
+			data(m[i].name, m[i].p, deltas[j]);
+		if (wanted("iova", argv))
+			atomics(m[i].name, m[i].p, MB(256));
+	}
+	for (i = 1; i < 3 && wanted("truncate", argv); i++)
+		truncated(m[i].name, m[i].p, m[i].fd);
+	if (wanted("fork", argv))
+		forked();
+	if (wanted("advise", argv))
+		advised(m[1].p);
+	printf("1..%d\n", tests);
+	return failed > 0;
+}
