@@ -28,6 +28,7 @@ struct nvkm_mmu_kunit {
 	bool gone;
 	unsigned int bad_flushes;
 
+	/* private: the rest of what a GPU needs to have page tables */
 	struct nvkm_device *device;
 	struct nvkm_mmu *mmu;
 	struct nvkm_instmem *imem;
