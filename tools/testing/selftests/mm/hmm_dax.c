@@ -484,6 +484,39 @@ TEST_F_TIMEOUT(hmm_dax, part_of_leaf, 300)
 }
 
 /*
+ * Exclusive access by the device is for private memory. A shared mapping, DAX
+ * or not, is refused, and stays what it is.
+ */
+TEST_F_TIMEOUT(hmm_dax, exclusive, 300)
+{
+	size_t leaf = variant->size / self->nleaves;
+	int exclusive, wanted = self->fd >= 0 ? -EOPNOTSUPP : 0;
+	ssize_t exclusive_broke;
+
+	fill(self->map, self->page, 0, 5);
+	exclusive = dmirror(self->dmirror, HMM_DMIRROR_EXCLUSIVE, self->map,
+			    self->buf, 1);
+	ASSERT_EQ(exclusive, wanted);
+	if (!exclusive) {
+		ASSERT_EQ(differs(self->buf, self->page, 0, 5), -1);
+	} else {
+		exclusive_broke = snapshot_differs(self->dmirror, self->map,
+						   self->perm,
+						   leaf / self->page,
+						   HMM_DMIRROR_PROT_WRITE |
+						   self->leaf_flag);
+		ASSERT_EQ(exclusive_broke, -1);
+	}
+
+	/* The CPU has the page, or gets it back. */
+	ASSERT_EQ(differs(self->map, self->page, 0, 5), -1);
+	fill(self->map, self->page, 0, 6);
+	ASSERT_EQ(dmirror(self->dmirror, HMM_DMIRROR_READ, self->map,
+			  self->buf, 1), 0);
+	ASSERT_EQ(differs(self->buf, self->page, 0, 6), -1);
+}
+
+/*
  * Take the first leaf away from under the mirror, by whatever the backing has
  * for that. The device does not see the old page again; the second leaf's bytes
  * stay.
