@@ -4,12 +4,15 @@
 # instead of fetching one.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check guest bench tree export lint clean
+.PHONY: help demo check guest bench tree export series lint clean
 MAKEFLAGS += --no-print-directory
 
 # The values reach the scripts as they were given: RUN='echo $$?' means that.
 override RUN := $(value RUN)
-export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA
+export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V FIXES
+
+# Debian's git-email only recommends what it cannot do without.
+mail := git-email libmailtools-perl
 
 help:
 	@echo 'make demo [FILE=path]   build, boot, and let a device mirror that file on DAX'
@@ -20,6 +23,9 @@ help:
 	@echo 'make bench              the cost in guest instructions, base against series'
 	@echo 'make tree               series/ and the added files -> git branch in build/linux'
 	@echo 'make export             and back'
+	@echo 'make series [V=n] [FIXES=rdma|drm|mm]'
+	@echo '                        build/series/: mails with a cover letter, for git send-email;'
+	@echo '                        version n; only the fixes for those maintainers'
 	@echo 'make lint               static checks of the series and the harness'
 	@echo 'make clean              remove build/ (downloads and ccache stay in the cache folder)'
 
@@ -27,7 +33,7 @@ demo:
 	@harness/deps && harness/demo/demo
 
 check:
-	@harness/deps && harness/check
+	@harness/deps $(mail) b4 && harness/check
 
 guest:
 	@harness/deps && harness/prepare "$${KERNEL:-series}" && harness/guest
@@ -40,6 +46,9 @@ tree:
 
 export:
 	@harness/series export
+
+series:
+	@harness/deps $(mail) && harness/base && harness/series tree && harness/mail
 
 lint:
 	@harness/deps && harness/base && harness/series tree && harness/lint
