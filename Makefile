@@ -33,7 +33,7 @@ demo:
 	@harness/deps && harness/demo/demo
 
 check:
-	@harness/deps $(mail) b4 && harness/check
+	@harness/deps $(mail) b4 codespell && harness/check
 
 guest:
 	@harness/deps && harness/prepare "$${KERNEL:-series}" && harness/guest
@@ -51,7 +51,7 @@ series:
 	@harness/deps $(mail) && harness/base && harness/series tree && harness/mail
 
 lint:
-	@harness/deps && harness/base && harness/series tree && harness/lint
+	@harness/deps codespell && harness/base && harness/series tree && harness/lint
 
 clean:
 	@test -n "$(FORCE)" || harness/series idle
