@@ -68,23 +68,6 @@ struct hmm_dma_mirror {
 	u64			invalidations;
 };
 
-static bool leak;
-module_param(leak, bool, 0644);
-MODULE_PARM_DESC(leak, "Leave a translation behind in each window, for who looks for leaks (default: no)");
-
-/* The mistake that a driver must not make: IOVA space is freed with a link in it. */
-static void hmm_dma_leak(struct hmm_dma_mirror *mirror)
-{
-	struct hmm_dma_map *map = &mirror->map;
-
-	if (!leak || !dma_use_iova(&map->state))
-		return;
-	if (dma_iova_link(mirror->hdev->dev, &map->state,
-			  page_to_phys(ZERO_PAGE(0)), 0, PAGE_SIZE,
-			  DMA_TO_DEVICE, 0))
-		dev_warn(mirror->hdev->dev, "nothing was leaked\n");
-}
-
 /* Take part of the window from the device, and what comes with it. */
 static void hmm_dma_take_back(struct hmm_dma_mirror *mirror,
 			      unsigned long start, unsigned long end)
@@ -140,8 +123,6 @@ static void hmm_dma_destroy_window(struct hmm_dma_mirror *mirror)
 	hmm_dma_take_back(mirror, mirror->map.start, mirror->map.end);
 	mutex_unlock(&mirror->lock);
 	mmu_interval_notifier_remove(&mirror->notifier);
-	/* No callback runs any more. */
-	hmm_dma_leak(mirror);
 	hmm_range_dma_free(dev, &mirror->map);
 	kvfree(mirror->pfns);
 	mirror->pfns = NULL;

@@ -420,6 +420,21 @@ static void dma_costs(const struct dma_case *c)
 	}
 }
 
+/* drm_gpusvm_get_pages() at the size that xe's ranges have. */
+static void get_pages_cost(const char *name, char *p, size_t leaves)
+{
+	const struct dma_case c = { name, p, MB(2), p, MB(2), leaves, false };
+	struct hmm_bench_dma cost, limit;
+
+	if (only && strcmp(only, name))
+		return;
+	if (!dma(&c, HMM_BENCH_GET_PAGES, 0, &cost) || !dma(&c, HMM_BENCH_LIMIT, 0, &limit))
+		err(1, "%s", name);
+	printf("%s %zu %zu %llu %llu 0 %llu\n", name, c.size / 4096, leaves, cost.map_ns,
+	       limit.map_ns, cost.bytes);
+	fflush(stdout);
+}
+
 static void each_dma(void)
 {
 	int dev = devdax(), file = written_file(need("HMM_DAX_EXT4"), MB(256));
@@ -445,6 +460,8 @@ static void each_dma(void)
 	for (i = 0; i < ARRAY_SIZE(cases); i++)
 		if (!only || !strcmp(only, cases[i].name))
 			dma_costs(&cases[i]);
+	get_pages_cost("gpusvm_get_pages_pmd_2m", q, 1);
+	get_pages_cost("gpusvm_get_pages_pte_2m", r + MB(2) - 4096, 512);
 	close(file);
 	close(dev);
 }

@@ -69,7 +69,8 @@ struct hmm_bench_walk {
  * @method: (in) HMM_BENCH_PAGES: hmm_dma_map_pfn() on each page, dense;
  *	HMM_BENCH_RANGE: hmm_range_dma_map(); HMM_BENCH_LIMIT: links and one sync
  *	over a layout known before, dense; HMM_BENCH_GPUSVM: the loop of
- *	drm_gpusvm, one link for each leaf
+ *	drm_gpusvm, one link for each leaf; HMM_BENCH_GET_PAGES: drm_gpusvm itself,
+ *	which finds the pages again, all of its code for a range of 2 MiB
  * @map_ns: (out) time to map
  * @unmap_ns: (out) time to take back
  * @bytes: (out) what the driver keeps for the mapping, 0 for HMM_BENCH_LIMIT
@@ -94,7 +95,8 @@ struct hmm_bench_dma {
 #define HMM_BENCH_LEAF_ONLY	2
 #define HMM_BENCH_DIRECT	4
 
-enum { HMM_BENCH_PAGES, HMM_BENCH_RANGE, HMM_BENCH_LIMIT, HMM_BENCH_GPUSVM };
+enum { HMM_BENCH_PAGES, HMM_BENCH_RANGE, HMM_BENCH_LIMIT, HMM_BENCH_GPUSVM,
+       HMM_BENCH_GET_PAGES };
 
 #define HMM_BENCH_FAULT		_IOWR('B', 0, struct hmm_bench_fault)
 #define HMM_BENCH_FILL		_IOWR('B', 1, struct hmm_bench_fill)

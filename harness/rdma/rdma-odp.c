@@ -9,6 +9,9 @@
  *		 nothing else does
  *	fork	 what arrives after fork() is the parent's
  *	advise	 prefetch (ADVISE_MR) of what is in the MR, behind it, or no ODP MR
+ *	large	 regions of 2 GiB and more
+ *
+ * Not here: flush, which libibverbs of Debian 12 cannot ask for.
  *
  * All of them without arguments. Prints TAP. Memory comes from HMM_DAX_* as for
  * the selftest hmm_dax.
@@ -83,17 +86,23 @@ static void connect_one(struct ibv_qp *q, uint32_t peer)
 /* Two fresh queue pairs; an error leaves the old ones unusable. */
 static void reconnect(void)
 {
-	struct ibv_qp_init_attr init = { .send_cq = cq, .recv_cq = cq, .qp_type = IBV_QPT_RC,
+	struct ibv_qp_init_attr_ex init = { .send_cq = cq, .recv_cq = cq,
+		.qp_type = IBV_QPT_RC, .pd = pd,
 		.cap = { .max_send_wr = 4, .max_recv_wr = 4, .max_send_sge = 1,
-			 .max_recv_sge = 1 } };
+			 .max_recv_sge = 1 },
+		.comp_mask = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS,
+		.send_ops_flags = IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_RDMA_READ |
+				  IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |
+				  IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD |
+				  IBV_QP_EX_WITH_ATOMIC_WRITE };
 	int i;
 
 	for (i = 0; i < 2; i++) {
 		if (qp[i])
 			ibv_destroy_qp(qp[i]);
-		qp[i] = ibv_create_qp(pd, &init);
+		qp[i] = ibv_create_qp_ex(ctx, &init);
 		if (!qp[i])
-			err(1, "ibv_create_qp");
+			err(1, "ibv_create_qp_ex");
 	}
 	connect_one(qp[0], qp[1]->qp_num);
 	connect_one(qp[1], qp[0]->qp_num);
@@ -123,18 +132,13 @@ static void set_up(void)
 	reconnect();
 }
 
-/* One request, waited for. */
-static enum ibv_wc_status post(struct ibv_send_wr *wr)
+/* What became of the only request there is. */
+static enum ibv_wc_status completed(void)
 {
-	struct ibv_send_wr *bad;
 	struct ibv_wc wc;
 	time_t start = time(NULL);
 	int n;
 
-	wr->num_sge = 1;
-	wr->send_flags = IBV_SEND_SIGNALED;
-	if (ibv_post_send(qp[0], wr, &bad))
-		err(1, "ibv_post_send");
 	while (!(n = ibv_poll_cq(cq, 1, &wc)))
 		if (time(NULL) - start > 60)
 			errx(1, "no completion after a minute");
@@ -143,6 +147,30 @@ static enum ibv_wc_status post(struct ibv_send_wr *wr)
 	if (wc.status != IBV_WC_SUCCESS)
 		reconnect();
 	return wc.status;
+}
+
+static enum ibv_wc_status post(struct ibv_send_wr *wr)
+{
+	struct ibv_send_wr *bad;
+
+	wr->num_sge = 1;
+	wr->send_flags = IBV_SEND_SIGNALED;
+	if (ibv_post_send(qp[0], wr, &bad))
+		err(1, "ibv_post_send");
+	return completed();
+}
+
+static enum ibv_wc_status atomic_write(struct ibv_mr *mr, uint64_t to, const void *word)
+{
+	struct ibv_qp_ex *q = ibv_qp_to_qp_ex(qp[0]);
+
+	ibv_wr_start(q);
+	q->wr_flags = IBV_SEND_SIGNALED;
+	ibv_wr_atomic_write(q, mr->rkey, to, word);
+	errno = ibv_wr_complete(q);
+	if (errno)
+		err(1, "ibv_wr_complete");
+	return completed();
 }
 
 static enum ibv_wc_status rdma(enum ibv_wr_opcode opcode, struct ibv_mr *local, uint64_t at,
@@ -161,11 +189,12 @@ static bool wrote(struct ibv_mr *mr, uint64_t iova, size_t length)
 	       IBV_WC_SUCCESS;
 }
 
+#define ODP_ACCESS (IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ | \
+		    IBV_ACCESS_REMOTE_ATOMIC | IBV_ACCESS_ON_DEMAND)
+
 static struct ibv_mr *reg(void *p, size_t size, uint64_t iova)
 {
-	struct ibv_mr *mr = ibv_reg_mr_iova(pd, p, size, iova,
-		IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
-		IBV_ACCESS_REMOTE_ATOMIC | IBV_ACCESS_ON_DEMAND);
+	struct ibv_mr *mr = ibv_reg_mr_iova(pd, p, size, iova, ODP_ACCESS);
 
 	if (!mr)
 		err(1, "ibv_reg_mr_iova");
@@ -218,7 +247,8 @@ static const struct { size_t off, length; } pieces[] = {
 	{ REGION - KB(8), KB(4) },
 };
 
-static void data(const char *memory, unsigned char *p, int64_t delta)
+/* Of an MR that begins @skew bytes behind @p and ends so many before the end. */
+static void data(const char *memory, unsigned char *p, int64_t delta, size_t skew)
 {
 	static const struct { enum ibv_wr_opcode opcode; bool local; const char *name; } ways[] = {
 		{ IBV_WR_RDMA_WRITE, false, "written to" }, { IBV_WR_RDMA_READ, false, "read from" },
@@ -226,16 +256,17 @@ static void data(const char *memory, unsigned char *p, int64_t delta)
 		{ IBV_WR_RDMA_READ, true, "the target of a read" },
 	};
 	uint64_t iova = (uintptr_t)p + delta;
-	struct ibv_mr *mr = reg(p, REGION, iova);
+	struct ibv_mr *mr = reg(p + skew, REGION - 2 * skew, iova + skew);
 	size_t w, i, bad;
 	char name[100];
 
 	for (w = 0; w < ARRAY_SIZE(ways); w++) {
 		for (i = bad = 0; i < ARRAY_SIZE(pieces); i++)
-			bad += !transfer(p, mr, iova, pieces[i].off, pieces[i].length,
+			bad += !transfer(p, mr, iova, skew + pieces[i].off, pieces[i].length,
 					 ways[w].opcode, ways[w].local);
-		snprintf(name, sizeof(name), "%s, iova %+lld, %zu of %zu pieces wrong",
-			 ways[w].name, (long long)delta, bad, ARRAY_SIZE(pieces));
+		snprintf(name, sizeof(name), "%s, iova %+lld%s, %zu of %zu pieces wrong",
+			 ways[w].name, (long long)delta, skew ? ", skewed" : "",
+			 bad, ARRAY_SIZE(pieces));
 		ok(!bad, memory, name);
 	}
 	ibv_dereg_mr(mr);
@@ -260,6 +291,24 @@ static void atomics(const char *memory, unsigned char *p, int64_t delta)
 	wr.wr.atomic.swap = 1001;
 	good = good && post(&wr) == IBV_WC_SUCCESS && *result == 42 && *word == 1001;
 	ok(good, memory, "atomics");
+
+	*(uint64_t *)buf = 2002;
+	ok(atomic_write(mr, iova + KB(8) - 8, buf) == IBV_WC_SUCCESS && *word == 2002, memory,
+	   "atomic write");
+
+	/* Not a multiple of 8, and across the end of a page. */
+	wr.opcode = IBV_WR_ATOMIC_FETCH_AND_ADD;
+	wr.wr.atomic.remote_addr += 4;
+	ok(post(&wr) == IBV_WC_REM_INV_REQ_ERR && *word == 2002, memory, "unaligned atomic");
+	ok(atomic_write(mr, iova + KB(8) - 4, buf) == IBV_WC_REM_INV_REQ_ERR && *word == 2002,
+	   memory, "unaligned atomic write");
+	/* The last word of it, and what lies behind. */
+	word = (uint64_t *)(p + REGION - 8);
+	*word = 37;
+	wr.wr.atomic.remote_addr = iova + REGION - 8;
+	ok(post(&wr) == IBV_WC_SUCCESS && *word == 79, memory, "atomic at the end");
+	wr.wr.atomic.remote_addr = iova + REGION;
+	ok(post(&wr) == IBV_WC_REM_ACCESS_ERR, memory, "atomic behind the end");
 	ibv_dereg_mr(mr);
 }
 
@@ -325,9 +374,9 @@ static void forked(void)
 }
 
 /* The rxe provider of libibverbs has no ibv_advise_mr(); the kernel has. */
-static int advise(uint32_t lkey, uint64_t addr, uint32_t length)
+static int advise_sges(enum ib_uverbs_advise_mr_advice advice, uint32_t flags,
+		       struct ib_uverbs_sge *sges, size_t nr)
 {
-	struct ib_uverbs_sge sge = { .addr = addr, .length = length, .lkey = lkey };
 	struct {
 		struct ib_uverbs_ioctl_hdr hdr;
 		struct ib_uverbs_attr attrs[4];
@@ -337,12 +386,10 @@ static int advise(uint32_t lkey, uint64_t addr, uint32_t length)
 			 .driver_id = RDMA_DRIVER_RXE },
 		.attrs = {
 			{ .attr_id = UVERBS_ATTR_ADVISE_MR_PD_HANDLE, .data = pd->handle },
-			{ .attr_id = UVERBS_ATTR_ADVISE_MR_ADVICE, .len = 8,
-			  .data = IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE },
-			{ .attr_id = UVERBS_ATTR_ADVISE_MR_FLAGS, .len = 8,
-			  .data = IB_UVERBS_ADVISE_MR_FLAG_FLUSH },
-			{ .attr_id = UVERBS_ATTR_ADVISE_MR_SGE_LIST, .len = sizeof(sge),
-			  .data = (uintptr_t)&sge },
+			{ .attr_id = UVERBS_ATTR_ADVISE_MR_ADVICE, .len = 8, .data = advice },
+			{ .attr_id = UVERBS_ATTR_ADVISE_MR_FLAGS, .len = 8, .data = flags },
+			{ .attr_id = UVERBS_ATTR_ADVISE_MR_SGE_LIST,
+			  .len = nr * sizeof(*sges), .data = (uintptr_t)sges },
 		},
 	};
 	size_t i;
@@ -352,17 +399,127 @@ static int advise(uint32_t lkey, uint64_t addr, uint32_t length)
 	return ioctl(ctx->cmd_fd, RDMA_VERBS_IOCTL, &cmd) ? errno : 0;
 }
 
+#define SYNC	IB_UVERBS_ADVISE_MR_FLAG_FLUSH
+
+static int advise(enum ib_uverbs_advise_mr_advice advice, uint32_t flags, uint32_t lkey,
+		  uint64_t addr, uint32_t length)
+{
+	struct ib_uverbs_sge sge = { .addr = addr, .length = length, .lkey = lkey };
+
+	return advise_sges(advice, flags, &sge, 1);
+}
+
+/* How many of the pages has the process? */
+static size_t present(unsigned char *p, size_t pages)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	size_t i, n = 0;
+	uint64_t entry;
+
+	for (i = 0; i < pages; i++) {
+		if (pread(fd, &entry, 8, ((uintptr_t)p / KB(4) + i) * 8) != 8)
+			err(1, "/proc/self/pagemap");
+		n += entry >> 63;
+	}
+	close(fd);
+	return n;
+}
+
+/* Which pages are there after each kind of prefetch of the middle one of three MiB. */
+static void prefetched(void)
+{
+	static const struct {
+		enum ib_uverbs_advise_mr_advice advice;
+		uint32_t flags;
+		bool fetches;
+		const char *name;
+	} kinds[] = {
+		{ IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, SYNC, true, "for reads" },
+		{ IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE, SYNC, true, "for writes" },
+		{ IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT, SYNC, false, "without faults" },
+		{ IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, 0, true, "for reads, in the background" },
+		{ IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE, 0, true,
+		  "for writes, in the background" },
+	};
+	size_t i, n, pages = MB(1) / KB(4);
+
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+		unsigned char *p = mmap(NULL, MB(3), PROT_READ | PROT_WRITE,
+					MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		uint64_t iova = (uintptr_t)p + MB(256);
+		struct ibv_mr *mr = reg(p, MB(3), iova);
+		time_t start = time(NULL);
+		int ret;
+
+		madvise(p, MB(3), MADV_NOHUGEPAGE);
+		ret = advise(kinds[i].advice, kinds[i].flags, mr->lkey, iova + MB(1), MB(1));
+		do {
+			n = present(p + MB(1), pages);
+		} while (!kinds[i].flags && n < pages && time(NULL) - start < 30);
+		ok(!ret && n == (kinds[i].fetches ? pages : 0) && !present(p, pages) &&
+		   !present(p + MB(2), pages), "advise", kinds[i].name);
+		ibv_dereg_mr(mr);
+		munmap(p, MB(3));
+	}
+}
+
 static void advised(unsigned char *p)
 {
+	enum ib_uverbs_advise_mr_advice write = IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE;
 	uint64_t iova = (uintptr_t)p + MB(256);
 	struct ibv_mr *mr = reg(p, REGION, iova);
+	struct ib_uverbs_sge sges[] = {
+		{ .addr = iova, .length = KB(4), .lkey = mr->lkey },
+		{ .addr = iova + REGION, .length = KB(4), .lkey = mr->lkey },
+	};
+	uint32_t flags;
 
-	ok(!advise(mr->lkey, iova + KB(4), MB(1)), "advise", "pages of the MR");
-	ok(advise(mr->lkey, iova + REGION - KB(4), KB(8)) == EINVAL, "advise", "behind the MR");
-	ok(advise(mr->lkey, iova + KB(4), UINT32_MAX) == EINVAL, "advise", "far behind the MR");
-	ok(advise(mr->lkey, (uintptr_t)p, KB(4)) == EINVAL, "advise", "an address that is no iova of it");
-	ok(advise(buf_mr->lkey, (uintptr_t)buf, KB(4)) == EINVAL, "advise", "an MR without ODP");
-	ibv_dereg_mr(mr);
+	for (flags = 0; flags <= SYNC; flags += SYNC) {
+		const char *how = flags ? "advise" : "advise, in the background";
+
+		ok(!advise(write, flags, mr->lkey, iova + KB(4), MB(1)), how, "pages of the MR");
+		ok(advise(write, flags, mr->lkey, iova + REGION - KB(4), KB(8)) == EINVAL, how,
+		   "behind the MR");
+		ok(advise(write, flags, mr->lkey, iova + KB(4), UINT32_MAX) == EINVAL, how,
+		   "far behind the MR");
+		ok(advise(write, flags, mr->lkey, (uintptr_t)p, KB(4)) == EINVAL, how,
+		   "an address that is no iova of it");
+		ok(advise(write, flags, buf_mr->lkey, (uintptr_t)buf, KB(4)) == EINVAL, how,
+		   "an MR without ODP");
+		ok(advise_sges(write, flags, sges, 2) == EINVAL, how, "one of two behind the MR");
+	}
+	prefetched();
+	/* Nobody has kept a reference. */
+	ok(!ibv_dereg_mr(mr), "advise", "the MR can go");
+}
+
+/* Nothing of it is there but what is used. */
+static void large(void)
+{
+	static const size_t sizes[] = { MB(2048), MB(4096), MB(6144) };
+	char name[40];
+	size_t i, j;
+
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		unsigned char *p = mmap(NULL, sizes[i], PROT_READ | PROT_WRITE,
+					MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		struct ibv_mr *mr;
+
+		if (p == MAP_FAILED)
+			err(1, "mmap");
+		mr = ibv_reg_mr_iova(pd, p, sizes[i], (uintptr_t)p, ODP_ACCESS);
+		snprintf(name, sizeof(name), "%zu GiB", sizes[i] / MB(1024));
+		ok(mr, name, "registered");
+		for (j = 0; mr && j < 2; j++)
+			ok(transfer(p, mr, (uintptr_t)p, j ? sizes[i] - KB(64) : KB(64), KB(40),
+				    IBV_WR_RDMA_WRITE, false), name, j ? "its end" : "its start");
+		if (mr)
+			ok(!advise(IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT, SYNC, mr->lkey,
+				   (uintptr_t)p, MB(2048)), name, "2 GiB prefetched");
+		if (mr)
+			ibv_dereg_mr(mr);
+		munmap(p, sizes[i]);
+	}
 }
 
 static const char *need(const char *name)
@@ -411,7 +568,7 @@ static bool wanted(const char *test, char **argv)
 
 int main(int argc, char **argv)
 {
-	static const char *const names[] = { "data", "iova", "truncate", "fork", "advise" };
+	static const char *const names[] = { "data", "iova", "truncate", "fork", "advise", "large" };
 	static const int64_t deltas[] = { 4096, MB(256), -(int64_t)MB(1) };
 	struct { const char *name; int fd; unsigned char *p; } m[] = {
 		{ "anonymous", -1, NULL }, { "ext4-dax", -1, NULL }, { "xfs-dax", -1, NULL },
@@ -424,7 +581,7 @@ int main(int argc, char **argv)
 		for (i = 0; i < ARRAY_SIZE(names) && strcmp(argv[arg], names[i]); i++)
 			;
 		if (i == ARRAY_SIZE(names))
-			errx(2, "usage: rdma-odp [data] [iova] [truncate] [fork] [advise]");
+			errx(2, "usage: rdma-odp [data] [iova] [truncate] [fork] [advise] [large]");
 	}
 	m[1].fd = file_in(need("HMM_DAX_EXT4"));
 	m[2].fd = file_in(need("HMM_DAX_XFS"));
@@ -436,11 +593,13 @@ int main(int argc, char **argv)
 	for (i = 0; i < ARRAY_SIZE(m); i++) {
 		m[i].p = map(m[i].fd, i == 3 ? MB(1024) : REGION);
 		if (wanted("data", argv))
-			data(m[i].name, m[i].p, 0);
+			data(m[i].name, m[i].p, 0, 0);
 		for (j = 0; j < ARRAY_SIZE(deltas) && wanted("iova", argv); j++)
-			data(m[i].name, m[i].p, deltas[j]);
-		if (wanted("iova", argv))
+			data(m[i].name, m[i].p, deltas[j], 0);
+		if (wanted("iova", argv)) {
+			data(m[i].name, m[i].p, MB(256), 100);
 			atomics(m[i].name, m[i].p, MB(256));
+		}
 	}
 	for (i = 1; i < 3 && wanted("truncate", argv); i++)
 		truncated(m[i].name, m[i].p, m[i].fd);
@@ -448,6 +607,8 @@ int main(int argc, char **argv)
 		forked();
 	if (wanted("advise", argv))
 		advised(m[1].p);
+	if (wanted("large", argv))
+		large();
 	printf("1..%d\n", tests);
 	return failed > 0;
 }

@@ -427,6 +427,10 @@ static void test_dax(struct kunit *test)
 							      FAULT_WRITE), 0);
 			expect_page(test, addr + at[j], kind, NVKM_VMM_PFN_W);
 		}
+		/* An atomic access is refused, and costs nobody the leaf. */
+		for (j = 0; j < ARRAY_SIZE(at); j++)
+			KUNIT_EXPECT_LT(test, svm_kunit_fault(test, addr + at[j],
+							      FAULT_ATOMIC), 0);
 		/* None of them has been in the way of another. */
 		KUNIT_EXPECT_EQ(test, t->clears, 0);
 		for (j = 0; j < ARRAY_SIZE(at); j++)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * What it costs to map a range of the caller for DMA, and to take it back, by
- * one of four methods, see hmm_bench.h. The devices: QEMU's edu, behind the
+ * one of the methods in hmm_bench.h. The devices: QEMU's edu, behind the
  * IOMMU, and a platform device without one. Built from this one source for the
- * base kernel, which has the first method only, and for the patched one.
+ * base kernel, which has no hmm_range_dma_map(), and for the patched one.
  */
 #include <linux/cleanup.h>
 #include <linux/dma-mapping.h>
@@ -23,10 +23,15 @@
 #include <linux/slab.h>
 
 #include "hmm_bench.h"
+#include "dma.h"
 #include "notifier.h"
 
 static DEFINE_MUTEX(bench_lock);
 static struct pci_dev *edu;
+
+static bool leak;
+module_param(leak, bool, 0);
+MODULE_PARM_DESC(leak, "Leave a page behind in edu's IOMMU, to see that it is found");
 static struct platform_device *direct;
 
 /* The array of the whole window. Nobody changes the mappings meanwhile. */
@@ -306,6 +311,8 @@ static int bench_dma(struct hmm_bench_dma *d)
 		return by_limit(dev, d, at);
 	case HMM_BENCH_GPUSVM:
 		return by_gpusvm(dev, d, at);
+	case HMM_BENCH_GET_PAGES:
+		return bench_get_pages(dev, d);
 #ifdef HAVE_RANGE_DMA
 	case HMM_BENCH_RANGE:
 		return by_range(dev, d, pfns);
@@ -352,6 +359,20 @@ static int edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	return ret;
 }
 
+/* The mistake that no driver must make: IOVA space is freed with a link in it. */
+static int edu_leak(void)
+{
+	struct dma_iova_state state;
+	int ret;
+
+	if (!edu || !dma_iova_try_alloc(&edu->dev, &state, 0, PAGE_SIZE))
+		return -ENODEV;
+	ret = dma_iova_link(&edu->dev, &state, page_to_phys(ZERO_PAGE(0)), 0, PAGE_SIZE,
+			    DMA_TO_DEVICE, 0);
+	dma_iova_free(&edu->dev, &state);
+	return ret;
+}
+
 static void edu_remove(struct pci_dev *pdev)
 {
 	guard(mutex)(&bench_lock);
@@ -386,9 +407,13 @@ static int __init bench_init(void)
 	ret = pci_register_driver(&edu_driver);
 	if (ret)
 		goto err_platform;
+	ret = leak ? edu_leak() : 0;
+	if (ret)
+		goto err_pci;
 	ret = misc_register(&bench_device);
 	if (!ret)
 		return 0;
+err_pci:
 	pci_unregister_driver(&edu_driver);
 err_platform:
 	platform_device_unregister(direct);

@@ -1,0 +1,6 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The parts of hmm_bench_dma.ko. */
+struct device;
+struct hmm_bench_dma;
+
+int bench_get_pages(struct device *dev, struct hmm_bench_dma *d);
