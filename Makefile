@@ -13,6 +13,7 @@ export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA 
 
 # Debian's git-email only recommends what it cannot do without.
 mail := git-email libmailtools-perl
+lint := codespell clang-19 lld-19 llvm-19 sparse coccinelle python3-sphinx
 
 help:
 	@echo 'make demo [FILE=path]   build, boot, and let a device mirror that file on DAX'
@@ -26,7 +27,7 @@ help:
 	@echo 'make series [V=n] [FIXES=rdma|drm|mm]'
 	@echo '                        build/series/: mails with a cover letter, for git send-email;'
 	@echo '                        version n; only the fixes for those maintainers'
-	@echo 'make lint               static checks of the series and the harness'
+	@echo 'make lint               static checks of the series, patch by patch, and of the harness'
 	@echo 'make clean              remove build/ (downloads and ccache stay in the cache folder)'
 
 demo:
@@ -51,7 +52,8 @@ series:
 	@harness/deps $(mail) && harness/base && harness/series tree && harness/mail
 
 lint:
-	@harness/deps codespell && harness/base && harness/series tree && harness/lint
+	@harness/deps $(lint) && harness/base && harness/series tree && \
+		harness/lint && harness/each-patch && harness/lint-tools
 
 clean:
 	@test -n "$(FORCE)" || harness/series idle

@@ -28,6 +28,7 @@
 #include <linux/platform_device.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
+#include <linux/string_choices.h>
 #include <linux/uaccess.h>
 
 #include "test_hmm_dma_uapi.h"
@@ -358,7 +359,7 @@ static int hmm_dma_copy_raw(struct hmm_dma_mirror *mirror,
 
 	/* For those who look for unexpected faults in the kernel log. */
 	dev_info(hdev->dev, "the IOMMU is expected to refuse a %s of %#llx\n",
-		 write ? "write" : "read", xfer->addr);
+		 str_write_read(write), xfer->addr);
 	return write ? edu_write(hdev, xfer->addr, 0, xfer->size) :
 		       edu_read(hdev, xfer->addr, 0, xfer->size);
 }

@@ -57,12 +57,12 @@
  *		mutex_unlock(&drv->lock);
  *		goto again;
  *	}
- *	... if the device has read-only entries here: widen start and end by
- *	... hmm_range_dma_widen(), clear its page table there, wait for it ...
+ *	// If the device has read-only entries here: widen start and end by
+ *	// hmm_range_dma_widen(), clear its page table there, wait for it.
  *	err = hmm_range_dma_map(dev, &drv->map, &range);
  *	for (addr = start; !err && addr < end; addr = hmm_leaf_end(pfn, addr)) {
  *		dma = hmm_range_dma_addr(dev, &drv->map, addr, &pfn);
- *		...
+ *		// Write it to the device's page table, for so much of the leaf.
  *	}
  *	mutex_unlock(&drv->lock);
  *
@@ -79,7 +79,7 @@
  *	end = min(range->end, drv->map.end);
  *	if (start < end) {
  *		hmm_range_dma_widen(&drv->map, &start, &end);
- *		... clear the device's page table there, wait for it ...
+ *		// Clear the device's page table there, wait for it.
  *		hmm_range_dma_unmap(dev, &drv->map, start, end);
  *	}
  *	mutex_unlock(&drv->lock);
@@ -91,7 +91,7 @@
  * .. code-block:: c
  *
  *	mutex_lock(&drv->lock);
- *	... clear all of the device's page table, wait for it ...
+ *	// Clear all of the device's page table, wait for it.
  *	hmm_range_dma_unmap(dev, &drv->map, drv->map.start, drv->map.end);
  *	mutex_unlock(&drv->lock);
  *	mmu_interval_notifier_remove(&drv->notifier);
@@ -765,10 +765,10 @@ static void hmm_dma_unwind(struct hmm_dma_mapper *m, unsigned long end)
  * unmapped, and nothing else is, except leaves whose memory or permission
  * differed.
  *
- * -EINVAL:	The range is not in the window.
- * -ENOMEM:	No memory for the record or the IOMMU's page table, or no DMA
- *		address to be had.
- * -EREMOTEIO:	The range has memory of a PCI device that @dev cannot reach.
+ * * %-EINVAL - The range is not in the window.
+ * * %-ENOMEM - No memory for the record or the IOMMU's page table, or no DMA
+ *   address to be had.
+ * * %-EREMOTEIO - The range has memory of a PCI device that @dev cannot reach.
  */
 int hmm_range_dma_map(struct device *dev, struct hmm_dma_map *map,
 		      struct hmm_range *range)
@@ -887,10 +887,10 @@ EXPORT_SYMBOL_GPL(hmm_range_dma_addr);
  *
  * Return: 0, or a negative error code, after which there is nothing to be freed:
  *
- * -EINVAL:	The window is empty or not page aligned.
- * -ENOMEM:	No memory for the record.
- * -EOPNOTSUPP:	The device cannot reach all memory, or only through bounce
- *		buffers or with cache maintenance.
+ * * %-EINVAL - The window is empty or not page aligned.
+ * * %-ENOMEM - No memory for the record.
+ * * %-EOPNOTSUPP - The device cannot reach all memory, or only through bounce
+ *   buffers or with cache maintenance.
  */
 int hmm_range_dma_alloc(struct device *dev, struct hmm_dma_map *map,
 			unsigned long start, unsigned long end)

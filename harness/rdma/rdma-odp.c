@@ -160,13 +160,19 @@ static enum ibv_wc_status post(struct ibv_send_wr *wr)
 	return completed();
 }
 
-static enum ibv_wc_status atomic_write(struct ibv_mr *mr, uint64_t to, const void *word)
+/* An atomic write of *@word, or, which ibv_post_send() refuses, 1 added anywhere. */
+static enum ibv_wc_status atomic_ex(struct ibv_mr *mr, uint64_t to, const void *word)
 {
 	struct ibv_qp_ex *q = ibv_qp_to_qp_ex(qp[0]);
 
 	ibv_wr_start(q);
 	q->wr_flags = IBV_SEND_SIGNALED;
-	ibv_wr_atomic_write(q, mr->rkey, to, word);
+	if (word) {
+		ibv_wr_atomic_write(q, mr->rkey, to, word);
+	} else {
+		ibv_wr_atomic_fetch_add(q, mr->rkey, to, 1);
+		ibv_wr_set_sge(q, buf_mr->lkey, (uintptr_t)buf, 8);
+	}
 	errno = ibv_wr_complete(q);
 	if (errno)
 		err(1, "ibv_wr_complete");
@@ -211,18 +217,21 @@ static void fill(unsigned char *p, size_t n, unsigned int seed)
 
 /*
  * One transfer between buf and the region at @off. The bytes of the region are
- * compared with what they should be from a page before to a page behind.
+ * compared with what they should be from a page before to a page behind, if it has
+ * one.
  */
 static bool transfer(unsigned char *p, struct ibv_mr *mr, uint64_t iova, size_t off,
 		     size_t length, enum ibv_wr_opcode opcode, bool odp_is_local)
 {
-	static unsigned char want[BUF + KB(12)], want_buf[BUF];
+	static unsigned char want[BUF + KB(16)], want_buf[BUF];
 	size_t from = off & ~(KB(4) - 1), to = (off + length + KB(8) - 1) & ~(KB(4) - 1);
+	size_t end = ((unsigned char *)mr->addr + mr->length - p + KB(4) - 1) & ~(KB(4) - 1);
 	bool into_region = (opcode == IBV_WR_RDMA_WRITE) != odp_is_local;
 	static unsigned int seed = 1;
 	enum ibv_wc_status status;
 
 	from -= from ? KB(4) : 0;
+	to = to < end ? to : end;
 	fill(p + from, to - from, seed++);
 	fill(buf, BUF, seed++);
 	memcpy(want, p + from, to - from);
@@ -244,7 +253,7 @@ static const struct { size_t off, length; } pieces[] = {
 	{ KB(4), KB(4) }, { KB(4) + 100, 50 }, { KB(8) - 1, 2 }, { 1, 1023 },
 	{ KB(4) + 1000, 1025 }, { KB(12) - 8, 16 }, { 0, 1 }, { KB(4) + 1, KB(4) },
 	{ KB(16) + 3000, KB(40) + 77 }, { MB(2) - 100, 200 }, { MB(2) - KB(20), KB(64) },
-	{ REGION - KB(8), KB(4) },
+	{ REGION - KB(8), KB(4) }, { REGION - 4000, 3800 },
 };
 
 /* Of an MR that begins @skew bytes behind @p and ends so many before the end. */
@@ -293,18 +302,18 @@ static void atomics(const char *memory, unsigned char *p, int64_t delta)
 	ok(good, memory, "atomics");
 
 	*(uint64_t *)buf = 2002;
-	ok(atomic_write(mr, iova + KB(8) - 8, buf) == IBV_WC_SUCCESS && *word == 2002, memory,
+	ok(atomic_ex(mr, iova + KB(8) - 8, buf) == IBV_WC_SUCCESS && *word == 2002, memory,
 	   "atomic write");
 
 	/* Not a multiple of 8, and across the end of a page. */
-	wr.opcode = IBV_WR_ATOMIC_FETCH_AND_ADD;
-	wr.wr.atomic.remote_addr += 4;
-	ok(post(&wr) == IBV_WC_REM_INV_REQ_ERR && *word == 2002, memory, "unaligned atomic");
-	ok(atomic_write(mr, iova + KB(8) - 4, buf) == IBV_WC_REM_INV_REQ_ERR && *word == 2002,
+	ok(atomic_ex(mr, iova + KB(8) - 4, NULL) == IBV_WC_REM_INV_REQ_ERR && *word == 2002,
+	   memory, "unaligned atomic");
+	ok(atomic_ex(mr, iova + KB(8) - 4, buf) == IBV_WC_REM_INV_REQ_ERR && *word == 2002,
 	   memory, "unaligned atomic write");
 	/* The last word of it, and what lies behind. */
 	word = (uint64_t *)(p + REGION - 8);
 	*word = 37;
+	wr.opcode = IBV_WR_ATOMIC_FETCH_AND_ADD;
 	wr.wr.atomic.remote_addr = iova + REGION - 8;
 	ok(post(&wr) == IBV_WC_SUCCESS && *word == 79, memory, "atomic at the end");
 	wr.wr.atomic.remote_addr = iova + REGION;

@@ -72,6 +72,8 @@ mkdir "$tmp/b4"
 t "b4 am takes what was sent" b4 --offline-mode am -m "$tmp/mbox" -o "$tmp/b4"
 equals "as so many patches" "$(sed -n 's/^Total patches: //p' "$tmp/out")" "$n"
 equals "git am of that gives the tree of build/linux" "$(received "$tmp"/b4/*.mbx 2>&1)" "$tree"
+shazam() { git checkout -qf "$base" && b4 --offline-mode shazam -m "$1" >&2 && git rev-parse 'HEAD^{tree}'; }
+equals "b4 shazam of the mbox as well" "$(shazam "$tmp/mbox" 2>"$tmp/out")" "$tree"
 equals "git am of the files as well" "$(patches | xargs cat >"$tmp/files" && received "$tmp/files" 2>&1)" "$tree"
 
 # A second version. The first said something else in its first patch.
