@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# The only door. Kernel targets take LINUX=/path/to/a/7.3.y/tree as the base
+# The front door. Kernel targets take LINUX=/path/to/a/7.3.y/tree as the base
 # instead of fetching one.
 
 .DEFAULT_GOAL := help
@@ -24,11 +24,14 @@ help:
 	@echo 'make bench              the cost in guest instructions, base against series'
 	@echo 'make tree               series/ and the added files -> git branch in build/linux'
 	@echo 'make export             and back'
-	@echo 'make series [V=n] [FIXES=rdma|drm|mm]'
+	@echo 'make series [V=n] [FIXES=rdma|drm|mm|hv]'
 	@echo '                        build/series/: mails with a cover letter, for git send-email;'
 	@echo '                        version n; only the fixes for those maintainers'
-	@echo 'make lint               static checks of the series, patch by patch, and of the harness'
+	@echo 'make lint [BOOT=yes]    static checks of the series, patch by patch, and of the harness;'
+	@echo '                        with BOOT=yes each patch also boots and passes its tests: a day'
 	@echo 'make clean              remove build/ (downloads and ccache stay in the cache folder)'
+	@echo 'All take LINUX=tree, BUILD=folder, DEPS=print|skip, FORCE=1; the guest takes more:'
+	@echo 'see README.md, "To hack", and the head of harness/guest.'
 
 demo:
 	@harness/deps && harness/demo/demo
@@ -53,7 +56,7 @@ series:
 
 lint:
 	@harness/deps $(lint) && harness/base && harness/series tree && \
-		harness/lint && harness/each-patch && harness/lint-tools
+		harness/lint && harness/each-patch $(if $(filter yes,$(BOOT)),boot) && harness/lint-tools
 
 clean:
 	@test -n "$(FORCE)" || harness/series idle

@@ -13,6 +13,19 @@ CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/hmm-dax
 # shellcheck disable=SC2034
 SERIES_BASE=7.3
 
+# shellcheck disable=SC2034
+HMM_SELFTESTS="hmm-tests hmm_dax hmm_leaves hmm_dma"
+
+# use_ccache SOURCE: $cc compiles files of that tree, as far as they are not in the
+# cache, where they are the same for every clone.
+use_ccache() {
+	cc=${CC:-gcc}
+	command -v ccache >/dev/null || return 0
+	cc="ccache $cc"
+	export CCACHE_BASEDIR=$1 CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=time_macros
+	export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-8G}
+}
+
 say() { printf '%s\n' "hmm-dax: $*" >&2; }
 die() { say "$*"; exit 1; }
 

@@ -4,19 +4,21 @@
 # shellcheck shell=bash
 
 linux=$BUILD/each/linux
-cc=${CC:-gcc}
-if command -v ccache >/dev/null; then
-	cc="ccache $cc"
-	export CCACHE_BASEDIR=$linux CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=time_macros
-	export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-8G}
-fi
+use_ccache "$linux"
 
 checkout() { # REVISION
-	mkdir -p "$BUILD/each"
-	[ -d "$linux" ] || git -C "$BUILD/linux" worktree add -q --detach "$linux" hmm-dax-base
+	# Another base means another build/linux, too, which knows nothing of it.
+	cmp -s "$BUILD/base/id" "$BUILD/each/base/id" || rm -rf "$BUILD/each"
+	if [ ! -d "$linux" ]; then
+		git -C "$BUILD/linux" worktree prune
+		git -C "$BUILD/linux" worktree add -q --detach "$linux" hmm-dax-base
+		mkdir -p "$BUILD/each/base"
+		cp "$BUILD/base/id" "$BUILD/each/base/id"
+	fi
 	git -C "$linux" checkout -q --detach "$1"
 }
 
+# shellcheck disable=SC2154	# cc is use_ccache's
 kmake() { # FOLDER ARGUMENT OF MAKE...
 	make -C "$linux" O="$BUILD/each/$1" CC="$cc" HOSTCC="$cc" W=1 -j"$(nproc)" -s "${@:2}"
 }

@@ -578,7 +578,7 @@ static const char *need(const char *name)
 	return value;
 }
 
-/* REGION bytes at an address that is a multiple of 1 GiB, for the largest leaf. */
+/* @size bytes at an address that is a multiple of 1 GiB, for the largest leaf. */
 static unsigned char *map(int fd, size_t size)
 {
 	unsigned char *p = mmap(NULL, MB(3072), PROT_NONE,

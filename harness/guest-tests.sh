@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0
+# Sourced: the tests that run in the guest, each a function of the kernel's name.
+# shellcheck shell=bash
+
+# The guest's exit status is the command's, so a splat fails a step as well.
+in_guest() { # KERNEL SECONDS COMMAND
+	KERNEL=$1 GUEST_TIMEOUT=$2 RUN=$3 "$TOP/harness/guest"
+}
+
+# All of upstream's tests but benchmark_thp_migration, which times migration,
+# takes longer than all others together, and checks nothing that they do not.
+hmm_tests() {
+	in_guest "$1" 1500 'set -- $HMM_DAX_SPM; modprobe test_hmm spm_addr_dev0=$1 spm_addr_dev1=$2 &&
+		'"$(kernel_out "$1")"'/selftests/hmm-tests -T benchmark_thp_migration'
+}
+hmm_dax() {
+	in_guest "$1" 1500 "dax-storage && . /run/storage &&
+		cd $(kernel_out "$1")/selftests && sh ./ksft_hmm_dax.sh"
+}
+
+# FAULTS: range faults in each of the races; 4,000 take a minute or two.
+hmm_leaves() { # KERNEL FAULTS [OPTION OF THE TEST...]
+	local faults=${FAULTS:-$2}
+	in_guest "$1" $((1800 + faults / 20)) "dax-storage && . /run/storage && modprobe test_hmm &&
+		modprobe test_hmm_leaves && export HMM_LEAVES_FAULTS=$faults &&
+		$(kernel_out "$1")/selftests/hmm_leaves ${*:3}"
+}
+
+# Whatever the test does, nothing may stay in the IOMMU. The two tests that leave
+# memory behind that nobody should use have a guest of their own.
+hmm_dma() { # KERNEL [OPTION OF THE TEST...]
+	P2PDMA=yes in_guest "$1" 2400 "dax-storage && . /run/storage && set -- \$HMM_DAX_SPM &&
+		modprobe test_hmm spm_addr_dev0=\$1 spm_addr_dev1=\$2 && modprobe test_hmm_dma && p2pmem &&
+		iommu-balance bash -c '$(kernel_out "$1")/selftests/hmm_dma -T hwpoison -T namespace ${*:2} && modprobe -r test_hmm_dma'"
+}
+hmm_dma_destroy() {
+	in_guest "$1" 1200 "export XFS_GROUPS=1 HMM_DMA_DESTROY=1; dax-storage && . /run/storage &&
+		modprobe test_hmm_dma && cd $(kernel_out "$1")/selftests && ./hmm_dma -t hwpoison &&
+		./hmm_dma $(printf -- '-r hmm_dma.%s.namespace ' xfs_2m devdax_4k devdax_2m devdax_1g)"
+}
+hmm_dma_kunit() {
+	in_guest "$1" 300 "modprobe kunit enable=1 autorun=1 && modprobe hmm_dma_kunit && kunit-results hmm_dma"
+}
+
+# No GPU in there: the suites of page tables, and of faults on mappings of DAX.
+nouveau_kunit() {
+	in_guest "$1" 600 "dax-storage && . /run/storage &&
+		for fs in \$HMM_DAX_EXT4 \$HMM_DAX_XFS; do
+			dd if=/dev/zero of=\$fs/svm bs=2M count=4 conv=fsync status=none || exit
+		done
+		echo always >/sys/kernel/mm/transparent_hugepage/enabled
+		modprobe kunit enable=1 autorun=1 && modprobe nouveau \
+			svm_kunit_dax=\$HMM_DAX_EXT4/svm:21,\$HMM_DAX_XFS/svm:21,\$HMM_DAX_DEV_4K:12,\$HMM_DAX_DEV_2M:21,\$HMM_DAX_DEV_1G:30 &&
+		grep -q 'test_atomic: a THP' /sys/kernel/debug/kunit/nouveau_svm/results ||
+			echo 'not ok test_atomic had no THP'
+		kunit-results nouveau_vmm_pfn nouveau_svm"
+}
+
+# drm_gpusvm: first for a device without an IOMMU, then for edu, which has one.
+gpusvm_kunit() {
+	P2PDMA=yes in_guest "$1" 900 "dax-storage && . /run/storage && p2p=\$(p2pmem) &&
+		for fs in \$HMM_DAX_EXT4 \$HMM_DAX_XFS; do
+			dd if=/dev/zero of=\$fs/gpusvm bs=2M count=4 conv=fsync status=none || exit
+		done
+		edu=\$(grep -lx 0x11e8 /sys/bus/pci/devices/*/device) && edu=\${edu%/device}
+		echo always >/sys/kernel/mm/transparent_hugepage/enabled
+		modprobe kunit enable=1 autorun=1 && modprobe drm_gpusvm_test pci=\${edu##*/} \
+			dax=\$HMM_DAX_EXT4/gpusvm:21,\$HMM_DAX_XFS/gpusvm:21,\$HMM_DAX_DEV_4K:12,\$HMM_DAX_DEV_2M:21,\$HMM_DAX_DEV_1G:30,\$p2p:0 &&
+		kunit-results drm_gpusvm drm_gpusvm_iommu"
+}
+
+# umem_odp, driven as mlx5 does: nothing may be wrong.
+odp_race() {
+	in_guest "$1" 600 'echo 8 >/proc/sys/vm/nr_hugepages; modprobe odp_race && failed=0 &&
+		for how in "-t 10 munmap" "-t 3 hugetlb" "-t 15 -f 4 zap" "-t 15 zap" "-t 10 -f 3 thp"; do
+			if odp-race $how; then echo "ok $how"; else echo "not ok $how"; failed=1; fi
+		done; [ $failed = 0 ]'
+}
+
+# A consumer that really runs: RDMA on soft-RoCE, by a program that compares each
+# byte and by perftest.
+rdma_odp() {
+	in_guest "$1" 600 rdma-test
+}
