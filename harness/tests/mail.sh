@@ -74,7 +74,7 @@ equals "as so many patches" "$(sed -n 's/^Total patches: //p' "$tmp/out")" "$n"
 equals "git am of that gives the tree of build/linux" "$(received "$tmp"/b4/*.mbx 2>&1)" "$tree"
 shazam() { git checkout -qf "$base" && b4 --offline-mode shazam -m "$1" >&2 && git rev-parse 'HEAD^{tree}'; }
 equals "b4 shazam of the mbox as well" "$(shazam "$tmp/mbox" 2>"$tmp/out")" "$tree"
-equals "git am of the files as well" "$(patches | xargs cat >"$tmp/files" && received "$tmp/files" 2>&1)" "$tree"
+equals "git am of the files, as README.md says" "$(received --empty=drop "$mails"/*.patch 2>&1)" "$tree"
 
 # A second version. The first said something else in its first patch.
 V=2 refuses "V=2: what changed has to be said" "series/changelog has no section 'v2:'" mail
@@ -94,7 +94,7 @@ V=2 refuses "nobody else's Signed-off-by is sent" "only the sender signs" mail
 V=x refuses "V=x" "give a version" mail
 
 # The fixes alone: on the base, nothing but what belongs there.
-for fixes in rdma:RDMA/ drm:drm/ mm:'\(mm\|lib\|selftests\)[:/]'; do
+for fixes in rdma:RDMA/ drm:drm/ mm:'\(mm\|lib\|selftests\)[:/]' hv:mshv:; do
 	name=${fixes%%:*}
 	FIXES=$name t "FIXES=$name" mail
 	patches | xargs cat >"$tmp/files"
@@ -103,7 +103,7 @@ for fixes in rdma:RDMA/ drm:drm/ mm:'\(mm\|lib\|selftests\)[:/]'; do
 	equals "FIXES=$name: no new test, no feature" "$(grep -E 'KUnit|once per leaf|: test ' <<<"$got")" ""
 	t "FIXES=$name: git am on the base" received "$tmp/files"
 done
-FIXES=nfs refuses "FIXES=nfs" "there are drm, mm, rdma" mail
+FIXES=nfs refuses "FIXES=nfs" "there are drm, hv, mm, rdma" mail
 
 printf 'git /some/where 0123456789abcdef0123456789abcdef01234567\n7.3.9\n/some/where\n' >"$BUILD/base/id"
 FIXES=rdma t "a base that is a commit of somebody's git" mail
