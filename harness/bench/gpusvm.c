@@ -27,7 +27,7 @@
 #define EXPORT_SYMBOL(symbol)
 #define EXPORT_SYMBOL_GPL(symbol)
 #ifndef HAVE_MEMORY_KIND
-#define is_zone_device_page(page) false
+#define is_zone_device_page(page) ((void)(page), false)
 #endif
 #include <drm_gpusvm.c>
 

@@ -95,8 +95,13 @@ struct hmm_bench_dma {
 #define HMM_BENCH_LEAF_ONLY	2
 #define HMM_BENCH_DIRECT	4
 
-enum { HMM_BENCH_PAGES, HMM_BENCH_RANGE, HMM_BENCH_LIMIT, HMM_BENCH_GPUSVM,
-       HMM_BENCH_GET_PAGES };
+enum {
+	HMM_BENCH_PAGES,
+	HMM_BENCH_RANGE,
+	HMM_BENCH_LIMIT,
+	HMM_BENCH_GPUSVM,
+	HMM_BENCH_GET_PAGES
+};
 
 #define HMM_BENCH_FAULT		_IOWR('B', 0, struct hmm_bench_fault)
 #define HMM_BENCH_FILL		_IOWR('B', 1, struct hmm_bench_fill)

@@ -52,7 +52,8 @@ int main(int argc, char **argv)
 	fd = open(argv[1], O_RDWR | O_CREAT, 0600);
 	if (fd < 0 || fstat(fd, &st))
 		err(1, "%s", argv[1]);
-	if (S_ISREG(st.st_mode) && (errno = posix_fallocate(fd, 0, leaf)))
+	errno = S_ISREG(st.st_mode) ? posix_fallocate(fd, 0, leaf) : 0;
+	if (errno)
 		err(1, "%s", argv[1]);
 
 	/* Aligned to the leaf, so that the CPU can map it by one entry. */

@@ -88,10 +88,10 @@ static int reg(char *p, size_t len, int flags)
 	return f;
 }
 
-static int usage(void)
+static int bad_usage(void)
 {
-	fprintf(stderr, "usage: odp-race [-t seconds] [-f threads] [-p pages] "
-			"zap|thp|munmap|hugetlb\n");
+	fputs("usage: odp-race [-t seconds] [-f threads] [-p pages] zap|thp|munmap|hugetlb\n",
+	      stderr);
 	return 2;
 }
 
@@ -109,10 +109,10 @@ int main(int argc, char **argv)
 		else if (opt == 'p')
 			pages = atoi(optarg);
 		else
-			return usage();
+			return bad_usage();
 	}
 	if (optind + 1 != argc || threads < 1 || pages < 1 || pages > 512)
-		return usage();
+		return bad_usage();
 
 	const char *mode = argv[optind];
 	bool hugetlb = !strcmp(mode, "hugetlb"), thp = !strcmp(mode, "thp");
@@ -141,9 +141,9 @@ int main(int argc, char **argv)
 
 	if (ioctl(fd, ODP_RACE_STATS, &s))
 		err(2, "ODP_RACE_STATS");
-	printf("%s, %d threads, %zu pages, %d s: %llu rounds, %lu refused, %llu invalidations: "
-	       "unlinked %llu, wrong %llu, leaked %llu, map errors %llu",
-	       mode, threads, len / 4096, seconds, s.rounds, refused, s.invalidations,
+	printf("%s, %d threads, %zu pages, %d s: %llu rounds, %lu refused, %llu invalidations: ",
+	       mode, threads, len / 4096, seconds, s.rounds, refused, s.invalidations);
+	printf("unlinked %llu, wrong %llu, leaked %llu, map errors %llu",
 	       s.unlinked, s.wrong, s.leaked, s.map_error);
 	if (s.first_ms)
 		printf("; the first in round %llu after %llu ms", s.first_round, s.first_ms);

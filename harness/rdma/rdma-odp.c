@@ -275,7 +275,8 @@ static const struct { size_t off, length; } pieces[] = {
 static void data(const char *memory, unsigned char *p, int64_t delta, size_t skew)
 {
 	static const struct { enum ibv_wr_opcode opcode; bool local; const char *name; } ways[] = {
-		{ IBV_WR_RDMA_WRITE, false, "written to" }, { IBV_WR_RDMA_READ, false, "read from" },
+		{ IBV_WR_RDMA_WRITE, false, "written to" },
+		{ IBV_WR_RDMA_READ, false, "read from" },
 		{ IBV_WR_RDMA_WRITE, true, "the source of a write" },
 		{ IBV_WR_RDMA_READ, true, "the target of a read" },
 	};
