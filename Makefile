@@ -28,7 +28,7 @@ help:
 	@echo '                        build/series/: mails with a cover letter, for git send-email;'
 	@echo '                        version n; only the fixes for those maintainers'
 	@echo 'make lint [BOOT=yes]    static checks of the series, patch by patch, and of the harness;'
-	@echo '                        with BOOT=yes each patch also boots and passes its tests: a day'
+	@echo '                        with BOOT=yes each patch also boots and has to pass its tests'
 	@echo 'make clean              remove build/ (downloads and ccache stay in the cache folder)'
 	@echo 'All take LINUX=tree, BUILD=folder, DEPS=print|skip, FORCE=1; the guest takes more:'
 	@echo 'see README.md, "To hack", and the head of harness/guest.'

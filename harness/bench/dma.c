@@ -28,11 +28,11 @@
 
 static DEFINE_MUTEX(bench_lock);
 static struct pci_dev *edu;
+static struct platform_device *direct;
 
 static bool leak;
 module_param(leak, bool, 0);
 MODULE_PARM_DESC(leak, "Leave a page behind in edu's IOMMU, to see that it is found");
-static struct platform_device *direct;
 
 /* The array of the whole window. Nobody changes the mappings meanwhile. */
 static int fault(struct hmm_bench_dma *d, unsigned long *pfns)
