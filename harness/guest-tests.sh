@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-# Sourced: the tests that run in the guest, each a function of the kernel's name.
+# Sourced: the tests that run in the guest, each a function of the kernel's name, and
+# what counts their results.
 # shellcheck shell=bash
 
 # The guest's exit status is the command's, so a splat fails a step as well.
@@ -81,4 +82,20 @@ odp_race() {
 # byte and by perftest.
 rdma_odp() {
 	in_guest "$1" 600 rdma-test
+}
+
+# The counts of all TAP in a log: kselftest's own totals, or single results.
+# Both may stand behind run_vmtests.sh's prefix.
+tap() {
+	awk '
+	{ sub(/^(# )+/, "") }
+	/^Totals: pass:/ { split($0, t, /[: ]+/)
+		for (i = 2; i < length(t); i += 2) n[t[i]] += t[i + 1]; totals = 1 }
+	/^ok .*# SKIP/ { if (/not for this memory/) none++; else skip++; next }
+	/^ok / { pass++ }
+	/^not ok / { fail++ }
+	END {
+		if (totals) print n["pass"] + n["xfail"], n["fail"] + n["error"] + n["xpass"], n["skip"] - none
+		else print pass + 0, fail + 0, skip + 0
+	}' "$1"
 }
