@@ -237,7 +237,7 @@ again:
 	mutex_unlock(&mirror->lock);
 
 	if (mapped)
-		*mapped = hmm_dma_count_mapped(mirror, start, end);
+		*mapped = ret ? 0 : hmm_dma_count_mapped(mirror, start, end);
 	return ret;
 }
 

@@ -26,7 +26,7 @@
  * @addr: (in) first user address, in bytes, page aligned
  * @npages: (in) length in pages
  * @flags: (in) HMM_DMA_MAP_*, for HMM_DMA_MAP only
- * @mapped: (out) leaves that this HMM_DMA_MAP mapped anew; also on an error
+ * @mapped: (out) leaves that this HMM_DMA_MAP mapped anew; 0 after an error
  *
  * HMM_DMA_MIRROR makes the window, in place of the one that the file had. After
  * an error there is none.

@@ -752,10 +752,10 @@ static void hmm_dma_unwind(struct hmm_dma_mapper *m, unsigned long end)
  * other memory with a struct page is mapped: DAX like any other, and memory of
  * other PCI devices as far as the two can reach each other.
  *
- * On return HMM_PFN_DMA_MAPPED tells in the entries of @range which of the
+ * On success HMM_PFN_DMA_MAPPED tells in the entries of @range which of the
  * leaves this call has mapped: the head's in a leaf-only array, in a dense one
  * that of the leaf's first page in the range. Nothing relies on it later. The
- * other sticky flags are cleared there.
+ * other sticky flags are cleared there. On an error these flags mean nothing.
  *
  * Context: Under the driver's lock, after mmu_interval_read_retry() returned
  * false for the range's notifier, which covers the window. Does not sleep, and
@@ -880,8 +880,9 @@ EXPORT_SYMBOL_GPL(hmm_range_dma_addr);
  * addresses modulo the largest leaf that fits into it: so a leaf is mapped by
  * large IOMMU entries wherever in a leaf the window begins. The record takes 16
  * bytes for each PMD_SIZE of the window, 24 for devices without IOMMU whose
- * mappings need to be undone. Where small leaves are mapped later a page more for
- * each PMD_SIZE, or three.
+ * mappings need to be undone. Where small leaves are mapped later it takes a
+ * table for each PMD_SIZE, as large as the page table's, or twice that where
+ * mappings need to be undone. Tables stay until hmm_range_dma_free().
  *
  * Context: Process context, may sleep.
  *
@@ -889,8 +890,9 @@ EXPORT_SYMBOL_GPL(hmm_range_dma_addr);
  *
  * * %-EINVAL - The window is empty or not page aligned.
  * * %-ENOMEM - No memory for the record.
- * * %-EOPNOTSUPP - The device cannot reach all memory, or only through bounce
- *   buffers or with cache maintenance.
+ * * %-EOPNOTSUPP - The device cannot reach all memory, or needs cache
+ *   maintenance. (Where bouncing is forced, by swiotlb=force or in a confidential
+ *   guest, hmm_range_dma_map() fails with -ENOMEM instead.)
  */
 int hmm_range_dma_alloc(struct device *dev, struct hmm_dma_map *map,
 			unsigned long start, unsigned long end)
