@@ -44,6 +44,10 @@ static int svm_kunit_dax_set(const char *val, const struct kernel_param *kp)
 	char *copy, *next, *name, *colon;
 	int ret = 0;
 
+	/* The command line is parsed before there is memory, or any file. */
+	if (system_state < SYSTEM_RUNNING)
+		return -EINVAL;
+
 	copy = kstrdup(val, GFP_KERNEL);
 	if (!copy)
 		return -ENOMEM;
@@ -384,6 +388,12 @@ static void test_errors(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, SVM_KUNIT_UNMANAGED, FAULT_READ),
 			-EINVAL);
+
+	/* One window too many; the one that is there still serves. */
+	t->svmm->nr_windows += NOUVEAU_SVM_WINDOWS_MAX;
+	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, SZ_32G, FAULT_READ), -ENOSPC);
+	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+	t->svmm->nr_windows -= NOUVEAU_SVM_WINDOWS_MAX;
 }
 
 static void test_dax(struct kunit *test)
