@@ -5,7 +5,7 @@
 . "$(dirname "$0")/lib.sh"
 
 export KERNEL=series
-unset ACCEL GUEST_TIMEOUT SPLAT
+unset ACCEL GUEST_TIMEOUT BOOT_TIMEOUT SPLAT
 guest() { RUN=$1 "$TOP/harness/guest"; }
 status() { guest "$1" >"$tmp/said" 2>&1; echo $?; }
 stray() { pgrep -f "hmm_dax.run=$BUILD" || find "$BUILD/guest" /dev/shm -name 'run.*' -o -name '*hmm?dax*'; }
@@ -43,6 +43,36 @@ guest 'sleep 1; exit 3' >"$tmp/one" 2>&1 & one=$!
 guest 'sleep 1; exit 4' >"$tmp/two" 2>&1 & two=$!
 wait $one; one=$?
 wait $two; equals "two guests at once" "$one $?" "3 4"
+
+# A guest that hangs: a QEMU that, as often as $tmp/hang says, starts a kernel whose
+# process 1 only sleeps.
+mkdir "$tmp/bin"
+cat >"$tmp/bin/qemu-system-x86_64" <<'END'
+#!/bin/bash
+cd "$(dirname "$0")/.." && echo >>qemus && n=$(<hang)
+((n == 0)) || { echo $((n - 1)) >hang; set -- "${@/ init=*in-guest\/init / init=/usr/bin/sleep }"; set -- "${@/%hmm_dax.spm=*/-- 600}"; }
+PATH=${PATH#*:}
+exec qemu-system-x86_64 "$@"
+END
+chmod +x "$tmp/bin/qemu-system-x86_64"
+hangs() { # TIMES: then "$@", which boots a guest
+	echo "$1" >"$tmp/hang"
+	: >"$tmp/qemus"
+	PATH=$tmp/bin:$PATH BOOT_TIMEOUT=15 "${@:2}"
+}
+equals "a guest that hangs is started again: the command's status" "$(hangs 1 status 'exit 7')" 7
+t "a line says so" grep -q 'not up after BOOT_TIMEOUT=15 seconds and is started once more' "$tmp/said"
+equals "of the two the first is gone, the second ran" "$(wc -l <"$tmp/qemus"; stray)" 2
+t "the log of the one that hung is kept" grep -q 'Run /usr/bin/sleep as init' "$BUILD/guest/series.hung.log"
+equals "a guest that hangs twice: 126" "$(hangs 2 status 'exit 7')" 126
+t "a line says so" grep -q 'started twice and was not up after BOOT_TIMEOUT=15 seconds' "$tmp/said"
+equals "and not a third time" "$(wc -l <"$tmp/qemus"; stray)" 2
+equals "the shell of the second start gets all input" \
+	"$(printf 'echo in$((1 + 1))side\nexit\n' | hangs 1 "$TOP/harness/guest" 2>/dev/null | grep -c in2side)" 1
+start=$SECONDS
+equals "time is up, hang or not: 124" "$(GUEST_TIMEOUT=18 hangs 2 status true)" 124
+t "after that time" test $((SECONDS - start)) -le 20
+BOOT_TIMEOUT=soon refuses "a wrong BOOT_TIMEOUT" "BOOT_TIMEOUT=soon: give a number of seconds" guest true
 
 # Ctrl-C, a kill, and a kill that nothing can clean up after.
 for case in "INT 130" "TERM 143" "KILL 137"; do
