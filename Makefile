@@ -4,12 +4,12 @@
 # instead of fetching one.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check guest bench tree export series lint clean
+.PHONY: help demo check guest bench tree export series lint mutants clean
 MAKEFLAGS += --no-print-directory
 
 # The values reach the scripts as they were given: RUN='echo $$?' means that.
 override RUN := $(value RUN)
-export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V FIXES
+export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V FIXES ONLY LIST
 
 # Debian's git-email only recommends what it cannot do without.
 mail := git-email libmailtools-perl
@@ -29,6 +29,9 @@ help:
 	@echo '                        version n; only the fixes for those maintainers'
 	@echo 'make lint [BOOT=yes]    static checks of the series, patch by patch, and of the harness;'
 	@echo '                        with BOOT=yes each patch also boots and has to pass its tests'
+	@echo 'make mutants [ONLY=text] [LIST=yes]'
+	@echo '                        take one protection after another out of the kernel, and'
+	@echo '                        see the test fail that is there for it'
 	@echo 'make clean              remove build/ (downloads and ccache stay in the cache folder)'
 	@echo 'All take LINUX=tree, BUILD=folder, DEPS=print|skip, FORCE=1; the guest takes more:'
 	@echo 'see README.md, "To hack", and the head of harness/guest.'
@@ -57,6 +60,9 @@ series:
 lint:
 	@harness/deps $(lint) && harness/base && harness/series tree && \
 		harness/lint && harness/each-patch $(if $(filter yes,$(BOOT)),boot) && harness/lint-tools
+
+mutants:
+	@harness/deps && harness/base && harness/series tree && harness/mutants
 
 clean:
 	@test -n "$(FORCE)" || harness/series idle
