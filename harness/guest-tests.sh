@@ -14,9 +14,12 @@ hmm_tests() {
 	in_guest "$1" 1500 'set -- $HMM_DAX_SPM; modprobe test_hmm spm_addr_dev0=$1 spm_addr_dev1=$2 &&
 		'"$(kernel_out "$1")"'/selftests/hmm-tests -T benchmark_thp_migration'
 }
-hmm_dax() {
+# As kselftest runs it, unless told which of it.
+hmm_dax() { # KERNEL [OPTION OF THE TEST...]
+	local run="sh ./ksft_hmm_dax.sh"
+	(($# == 1)) || run="modprobe test_hmm && ./hmm_dax ${*:2}"
 	in_guest "$1" 1500 "dax-storage && . /run/storage &&
-		cd $(kernel_out "$1")/selftests && sh ./ksft_hmm_dax.sh"
+		cd $(kernel_out "$1")/selftests && $run"
 }
 
 # FAULTS: range faults in each of the races; 4,000 take a minute or two.
@@ -28,19 +31,28 @@ hmm_leaves() { # KERNEL FAULTS [OPTION OF THE TEST...]
 }
 
 # Whatever the test does, nothing may stay in the IOMMU. The two tests that leave
-# memory behind that nobody should use have a guest of their own.
+# memory behind that nobody should use have a guest of their own. On a kernel that
+# lets allocations fail, what is mapped is also taken back at once.
 hmm_dma() { # KERNEL [OPTION OF THE TEST...]
+	local errors=
+	[ "$1" != debug ] || errors=-u
 	P2PDMA=yes in_guest "$1" 2400 "dax-storage && . /run/storage && set -- \$HMM_DAX_SPM &&
 		modprobe test_hmm spm_addr_dev0=\$1 spm_addr_dev1=\$2 && modprobe test_hmm_dma && p2pmem &&
-		iommu-balance bash -c '$(kernel_out "$1")/selftests/hmm_dma -T hwpoison -T namespace ${*:2} && modprobe -r test_hmm_dma'"
+		iommu-balance $errors bash -c '$(kernel_out "$1")/selftests/hmm_dma -T hwpoison -T namespace ${*:2} && modprobe -r test_hmm_dma'"
 }
 hmm_dma_destroy() {
 	in_guest "$1" 1200 "export XFS_GROUPS=1 HMM_DMA_DESTROY=1; dax-storage && . /run/storage &&
-		modprobe test_hmm_dma && cd $(kernel_out "$1")/selftests && ./hmm_dma -t hwpoison &&
-		./hmm_dma $(printf -- '-r hmm_dma.%s.namespace ' xfs_2m devdax_4k devdax_2m devdax_1g)"
+		modprobe test_hmm_dma && cd $(kernel_out "$1")/selftests && iommu-balance bash -c './hmm_dma -t hwpoison &&
+		./hmm_dma $(printf -- '-r hmm_dma.%s.namespace ' xfs_2m devdax_4k devdax_2m devdax_1g) && modprobe -r test_hmm_dma'"
 }
+
+# For a device without an IOMMU, and for the nvme controller, which has one and
+# memory that it reaches by its bus address.
 hmm_dma_kunit() {
-	in_guest "$1" 300 "modprobe kunit enable=1 autorun=1 && modprobe hmm_dma_kunit && kunit-results hmm_dma"
+	P2PDMA=yes in_guest "$1" 300 "nvme=\$(p2pmem) && nvme=\${nvme%/p2pmem/*} &&
+		modprobe kunit enable=1 autorun=1 &&
+		iommu-balance -u modprobe hmm_dma_kunit pci=\${nvme##*/} &&
+		kunit-results hmm_dma hmm_dma_iommu"
 }
 
 # No GPU in there: the suites of page tables, and of faults on mappings of DAX.
@@ -85,17 +97,19 @@ rdma_odp() {
 }
 
 # The counts of all TAP in a log: kselftest's own totals, or single results.
-# Both may stand behind run_vmtests.sh's prefix.
+# Both may stand behind run_vmtests.sh's prefix. A program that ran none of its
+# tests, as with the name of one that is not there, has failed.
 tap() {
 	awk '
 	{ sub(/^(# )+/, "") }
+	/^1\.\.0$/ { fail++; empty++ }
 	/^Totals: pass:/ { split($0, t, /[: ]+/)
 		for (i = 2; i < length(t); i += 2) n[t[i]] += t[i + 1]; totals = 1 }
 	/^ok .*# SKIP/ { if (/not for this memory/) none++; else skip++; next }
 	/^ok / { pass++ }
 	/^not ok / { fail++ }
 	END {
-		if (totals) print n["pass"] + n["xfail"], n["fail"] + n["error"] + n["xpass"], n["skip"] - none
+		if (totals) print n["pass"] + n["xfail"], n["fail"] + n["error"] + n["xpass"] + empty, n["skip"] - none
 		else print pass + 0, fail + 0, skip + 0
 	}' "$1"
 }
