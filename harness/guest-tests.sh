@@ -77,7 +77,7 @@ gpusvm_kunit() {
 		done
 		edu=\$(grep -lx 0x11e8 /sys/bus/pci/devices/*/device) && edu=\${edu%/device}
 		echo always >/sys/kernel/mm/transparent_hugepage/enabled
-		modprobe kunit enable=1 autorun=1 && modprobe drm_gpusvm_test pci=\${edu##*/} \
+		modprobe kunit enable=1 autorun=1 && iommu-balance modprobe drm_gpusvm_test pci=\${edu##*/} \
 			dax=\$HMM_DAX_EXT4/gpusvm:21,\$HMM_DAX_XFS/gpusvm:21,\$HMM_DAX_DEV_4K:12,\$HMM_DAX_DEV_2M:21,\$HMM_DAX_DEV_1G:30,\$p2p:0 &&
 		kunit-results drm_gpusvm drm_gpusvm_iommu"
 }
