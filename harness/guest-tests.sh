@@ -90,6 +90,17 @@ odp_race() {
 		done; [ $failed = 0 ]'
 }
 
+# mlx5 without its card: harness/mocks.
+mlx5_mocks() {
+	in_guest "$1" 300 "dax-storage && . /run/storage &&
+		for fs in \$HMM_DAX_EXT4 \$HMM_DAX_XFS; do
+			dd if=/dev/zero of=\$fs/mocks bs=2M count=4 conv=fsync status=none || exit
+		done
+		modprobe kunit enable=1 autorun=1 && modprobe mlx5_mocks \
+			dax=\$HMM_DAX_EXT4/mocks:21,\$HMM_DAX_XFS/mocks:21,\$HMM_DAX_DEV_4K:12,\$HMM_DAX_DEV_2M:21 &&
+		kunit-results mlx5_odp umem_odp"
+}
+
 # A consumer that really runs: RDMA on soft-RoCE, by a program that compares each
 # byte and by perftest.
 rdma_odp() {

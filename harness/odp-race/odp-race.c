@@ -143,8 +143,8 @@ int main(int argc, char **argv)
 		err(2, "ODP_RACE_STATS");
 	printf("%s, %d threads, %zu pages, %d s: %llu rounds, %lu refused, %llu invalidations: ",
 	       mode, threads, len / 4096, seconds, s.rounds, refused, s.invalidations);
-	printf("unlinked %llu, wrong %llu, leaked %llu, map errors %llu",
-	       s.unlinked, s.wrong, s.leaked, s.map_error);
+	printf("unlinked %llu, wrong %llu, leaked %llu, miscounted %llu, map errors %llu",
+	       s.unlinked, s.wrong, s.leaked, s.miscounted, s.map_error);
 	if (s.first_ms)
 		printf("; the first in round %llu after %llu ms", s.first_round, s.first_ms);
 	printf("\n");

@@ -62,6 +62,7 @@ static void odp_race_check(struct odp_race *race, size_t idx, size_t end, bool u
 {
 	struct ib_umem_odp *odp = race->odp;
 	size_t size = BIT(odp->page_shift);
+	int pages = 0;
 
 	for (; idx < end; idx++) {
 		unsigned long *entry = &odp->map.pfn_list[idx];
@@ -84,6 +85,13 @@ static void odp_race_check(struct odp_race *race, size_t idx, size_t end, bool u
 		if (mapped)
 			odp->npages--;
 		*entry = 0;
+	}
+
+	for (idx = 0; idx < ib_umem_odp_num_pages(odp); idx++)
+		pages += !!(odp->map.pfn_list[idx] & HMM_PFN_DMA_MAPPED);
+	if (odp->npages != pages) {
+		odp_race_count(race, &race->stats.miscounted);
+		odp->npages = pages;
 	}
 }
 
@@ -160,16 +168,16 @@ static int odp_race_map(struct odp_race *race, const struct odp_race_range *arg)
 	end = min(ALIGN(start + np, 8), ib_umem_odp_num_pages(odp));
 	start = ALIGN_DOWN(start, 8);
 	for (i = start; i < end; i++) {
+		unsigned long pfn = odp->map.pfn_list[i];
 		dma_addr_t dma;
 
-		if (!(odp->map.pfn_list[i] & HMM_PFN_VALID))
+		if (!(pfn & HMM_PFN_VALID))
 			continue;
 		dma = hmm_dma_map_pfn(&edu->dev, &odp->map, i, &p2pdma_state);
-		if (dma_mapping_error(&edu->dev, dma)) {
+		if (dma_mapping_error(&edu->dev, dma))
 			odp_race_count(race, &race->stats.map_error);
-			continue;
-		}
-		odp->npages++;
+		else if (!(pfn & HMM_PFN_DMA_MAPPED))
+			odp->npages++;
 	}
 	odp_race_check(race, start, end, true);
 	race->stats.rounds++;

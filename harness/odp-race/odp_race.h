@@ -19,6 +19,7 @@ struct odp_race_stats {
 	__u64 unlinked;		/* flagged as mapped, but translates to nothing */
 	__u64 wrong;		/* translates to a page that is not at the address */
 	__u64 leaked;		/* translates, but is not flagged as mapped */
+	__u64 miscounted;	/* npages is not the number of pages mapped */
 	__u64 map_error;	/* hmm_dma_map_pfn() failed */
 	__u64 first_round;	/* the round of the first of these */
 	__u64 first_ms;		/* its time since ODP_RACE_REG */

@@ -10,8 +10,10 @@
  *	fork	 what arrives after fork() is the parent's
  *	advise	 prefetch (ADVISE_MR) of what is in the MR, behind it, or no ODP MR
  *	large	 regions of 2 GiB and more
- *
- * Not here: flush, which libibverbs of Debian 12 cannot ask for.
+ *	flush	 a persistent flush writes back what is in persistent memory, each
+ *		 byte once, and is refused for other memory
+ *	reclaim	 what arrives in a page that the CPU has not written since
+ *		 MADV_FREE, or ever, survives reclaim
  *
  * All of them without arguments. Prints TAP. Memory comes from HMM_DAX_* as for
  * the selftest hmm_dax.
@@ -19,6 +21,8 @@
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -29,11 +33,13 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <infiniband/verbs.h>
+/* The kernel's come first: libibverbs has older ones of its own in their place. */
 #include <rdma/ib_user_ioctl_cmds.h>
 #include <rdma/ib_user_ioctl_verbs.h>
 #include <rdma/ib_user_verbs.h>
 #include <rdma/rdma_user_ioctl_cmds.h>
+#include <rdma/rdma_user_rxe.h>
+#include <infiniband/verbs.h>
 
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 #define KB(n)		((size_t)(n) << 10)
@@ -42,11 +48,13 @@
 #define GID_INDEX	1	/* 127.0.0.1 */
 #define BUF		KB(64)	/* the largest transfer */
 #define REGION		MB(4)
+#define FLUSH_ACCESS	(IB_UVERBS_ACCESS_FLUSH_GLOBAL | IB_UVERBS_ACCESS_FLUSH_PERSISTENT)
 
 static struct ibv_context *ctx;
 static struct ibv_pd *pd;
 static struct ibv_cq *cq;
 static struct ibv_qp *qp[2];
+static struct rxe_queue_buf *sq;	/* the send queue of qp[0] */
 static struct ibv_mr *buf_mr;	/* ordinary, pinned memory: the other side */
 static unsigned char *buf;
 static int tests, failed;
@@ -62,7 +70,7 @@ static void connect_one(struct ibv_qp *q, uint32_t peer)
 {
 	struct ibv_qp_attr a = { .qp_state = IBV_QPS_INIT, .port_num = 1,
 		.qp_access_flags = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
-				   IBV_ACCESS_REMOTE_ATOMIC };
+				   IBV_ACCESS_REMOTE_ATOMIC | FLUSH_ACCESS };
 
 	if (ibv_modify_qp(q, &a, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT |
 			  IBV_QP_ACCESS_FLAGS))
@@ -76,11 +84,49 @@ static void connect_one(struct ibv_qp *q, uint32_t peer)
 	if (ibv_modify_qp(q, &a, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
 			  IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER))
 		err(1, "RTR");
-	a = (struct ibv_qp_attr){ .qp_state = IBV_QPS_RTS, .timeout = 14, .retry_cnt = 7,
+	a = (struct ibv_qp_attr){ .qp_state = IBV_QPS_RTS, .timeout = 18, .retry_cnt = 7,
 		.rnr_retry = 7, .max_rd_atomic = 1 };
 	if (ibv_modify_qp(q, &a, IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
 			  IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC))
 		err(1, "RTS");
+}
+
+/*
+ * The queues that libibverbs has mapped of rxe0, as many as there are, up to @max.
+ * It does not say where they are.
+ */
+static int queues(uintptr_t *at, int max)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	char line[512];
+	int n = 0;
+
+	while (maps && fgets(line, sizeof(line), maps) && n < max)
+		if (strstr(line, "uverbs"))
+			at[n++] = strtoul(line, NULL, 16);
+	if (!maps || n == max)
+		errx(1, "/proc/self/maps");
+	fclose(maps);
+	return n;
+}
+
+/* Of the two queues that are there now and were not before, that of larger elements. */
+static struct rxe_queue_buf *send_queue(const uintptr_t *before, int n)
+{
+	struct rxe_queue_buf *q, *found = NULL;
+	uintptr_t now[32];
+	int i, j, m = queues(now, ARRAY_SIZE(now));
+
+	for (i = 0; i < m; i++) {
+		for (j = 0; j < n && before[j] != now[i]; j++)
+			;
+		q = (struct rxe_queue_buf *)now[i];
+		if (j == n && (!found || q->log2_elem_size > found->log2_elem_size))
+			found = q;
+	}
+	if (!found || (1UL << found->log2_elem_size) < sizeof(struct rxe_send_wqe))
+		errx(1, "no send queue found");
+	return found;
 }
 
 /* Two fresh queue pairs; an error leaves the old ones unusable. */
@@ -95,14 +141,19 @@ static void reconnect(void)
 				  IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |
 				  IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD |
 				  IBV_QP_EX_WITH_ATOMIC_WRITE };
-	int i;
+	uintptr_t before[32];
+	int i, n = 0;
 
 	for (i = 0; i < 2; i++) {
 		if (qp[i])
 			ibv_destroy_qp(qp[i]);
+		if (i == 0)
+			n = queues(before, ARRAY_SIZE(before));
 		qp[i] = ibv_create_qp_ex(ctx, &init);
 		if (!qp[i])
 			err(1, "ibv_create_qp_ex");
+		if (i == 0)
+			sq = send_queue(before, n);
 	}
 	connect_one(qp[0], qp[1]->qp_num);
 	connect_one(qp[1], qp[0]->qp_num);
@@ -197,13 +248,18 @@ static enum ibv_wc_status write_to(struct ibv_mr *mr, uint64_t iova, size_t leng
 #define ODP_ACCESS (IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ | \
 		    IBV_ACCESS_REMOTE_ATOMIC | IBV_ACCESS_ON_DEMAND)
 
-static struct ibv_mr *reg(void *p, size_t size, uint64_t iova)
+static struct ibv_mr *reg_access(void *p, size_t size, uint64_t iova, unsigned int access)
 {
-	struct ibv_mr *mr = ibv_reg_mr_iova(pd, p, size, iova, ODP_ACCESS);
+	struct ibv_mr *mr = ibv_reg_mr_iova(pd, p, size, iova, ODP_ACCESS | access);
 
 	if (!mr)
 		err(1, "ibv_reg_mr_iova");
 	return mr;
+}
+
+static struct ibv_mr *reg(void *p, size_t size, uint64_t iova)
+{
+	return reg_access(p, size, iova, 0);
 }
 
 static void fill(unsigned char *p, size_t n, unsigned int seed)
@@ -604,6 +660,292 @@ static int file_in(const char *dir)
 	return fd;
 }
 
+/*
+ * libibverbs of Debian 12 knows no flush: the request is written into the queue that
+ * it shares with the kernel, and the bell is rung with nothing.
+ */
+static enum ibv_wc_status flush(struct ibv_mr *mr, uint64_t iova, uint32_t length,
+				enum ib_placement_type type, enum ib_selectivity_level level)
+{
+	uint32_t at = __atomic_load_n(&sq->producer_index, __ATOMIC_ACQUIRE) & sq->index_mask;
+	struct rxe_send_wqe *wqe = (void *)(sq->data + ((size_t)at << sq->log2_elem_size));
+	struct ib_uverbs_post_send_resp resp;
+	struct {
+		struct ib_uverbs_cmd_hdr hdr;
+		struct ib_uverbs_post_send post;
+	} bell = {
+		.hdr = { .command = IB_USER_VERBS_CMD_POST_SEND,
+			 .in_words = sizeof(bell) / 4, .out_words = sizeof(resp) / 4 },
+		.post = { .response = (uintptr_t)&resp, .qp_handle = qp[0]->handle,
+			  .wqe_size = sizeof(struct ib_uverbs_send_wr) },
+	};
+
+	memset(wqe, 0, sizeof(*wqe));
+	wqe->wr.opcode = IB_UVERBS_WR_FLUSH;
+	wqe->wr.send_flags = IBV_SEND_SIGNALED;
+	wqe->wr.wr.flush.remote_addr = iova;
+	wqe->wr.wr.flush.length = length;
+	wqe->wr.wr.flush.rkey = mr->rkey;
+	wqe->wr.wr.flush.type = type;
+	wqe->wr.wr.flush.level = level;
+	wqe->iova = iova;
+	wqe->dma.length = length;
+	wqe->dma.resid = length;
+	__atomic_store_n(&sq->producer_index, (at + 1) & sq->index_mask, __ATOMIC_RELEASE);
+	if (write(ctx->cmd_fd, &bell, sizeof(bell)) != sizeof(bell))
+		err(1, "POST_SEND");
+	return completed();
+}
+
+#define TRACING "/sys/kernel/tracing/"
+
+static void tell(const char *file, const char *what)
+{
+	int fd = open(file, O_WRONLY | O_APPEND);
+
+	if (fd < 0 || write(fd, what, strlen(what)) != (ssize_t)strlen(what))
+		err(1, "%s", file);
+	close(fd);
+}
+
+static uint64_t phys(uintptr_t addr)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	uint64_t entry;
+
+	if (pread(fd, &entry, 8, addr / KB(4) * 8) != 8)
+		err(1, "/proc/self/pagemap");
+	close(fd);
+	return (entry & ((1ULL << 55) - 1)) * KB(4) + addr % KB(4);
+}
+
+/*
+ * How many bytes at and behind @p the kernel has written back since the trace was
+ * emptied, in order; -1 if others as well. An address in its map of all memory is,
+ * but for the uppermost bits, the physical one.
+ */
+static ssize_t written_back(unsigned char *p, size_t length)
+{
+	uintptr_t at = (uintptr_t)p, end = at + length;
+	FILE *trace = fopen(TRACING "trace", "r");
+	ssize_t sum = 0;
+	char line[512];
+
+	while (trace && fgets(line, sizeof(line), trace)) {
+		char *found = strstr(line, " addr=");
+		uint64_t addr, size;
+
+		if (line[0] == '#' || !found ||
+		    sscanf(found, " addr=%lx size=%lx", &addr, &size) != 2)
+			continue;
+		addr &= (1ULL << 39) - 1;
+		while (at < end && phys(at) != addr)
+			at = (at + KB(4)) & ~(KB(4) - 1);
+		if (at + size > end || phys(at + size - 1) != addr + size - 1) {
+			sum = -1;
+			break;
+		}
+		at += size;
+		sum += size;
+	}
+	if (!trace)
+		err(1, TRACING "trace");
+	fclose(trace);
+	if (truncate(TRACING "trace", 0))
+		err(1, TRACING "trace");
+	return sum;
+}
+
+static bool flushes(struct ibv_mr *mr, unsigned char *p, size_t off, size_t length,
+		    enum ib_selectivity_level level, size_t holes)
+{
+	bool mr_level = level == IB_FLUSH_MR;
+	enum ibv_wc_status status;
+	ssize_t bytes;
+
+	written_back(p, 0);
+	/* To flush all of it, neither address nor length matter. */
+	status = flush(mr, mr_level ? 0 : (uintptr_t)p + MB(256) + off, mr_level ? 0 : length,
+		       IB_FLUSH_PERSISTENT, level);
+	bytes = written_back(p + off, length);
+	if (status != IBV_WC_SUCCESS || bytes != (ssize_t)(length - holes))
+		printf("# %s, %zd bytes written back, not %zu\n", ibv_wc_status_str(status), bytes,
+		       length - holes);
+	return status == IBV_WC_SUCCESS && bytes == (ssize_t)(length - holes);
+}
+
+static void flushed(const char *memory, unsigned char *p, int fd, bool is_file)
+{
+	struct ibv_mr *mr = reg_access(p, REGION, (uintptr_t)p + MB(256), FLUSH_ACCESS);
+	uint64_t iova = (uintptr_t)p + MB(256);
+	bool good;
+
+	fill(p, REGION, 21);
+	fill(buf, BUF, 22);
+	sync();		/* which writes back as well */
+	good = write_to(mr, iova + KB(4) + 100, KB(40)) == IBV_WC_SUCCESS;
+	ok(good && flushes(mr, p, KB(4) + 100, KB(40), IB_FLUSH_RANGE, 0) &&
+	   !memcmp(p + KB(4) + 100, buf, KB(40)), memory, "flush of what was written");
+	ok(flushes(mr, p, MB(2) - 100, 200, IB_FLUSH_RANGE, 0), memory, "flush across 2 MiB");
+	if (madvise(p, REGION, MADV_DONTNEED))
+		err(1, "MADV_DONTNEED");
+	ok(flushes(mr, p, 0, REGION, IB_FLUSH_MR, 0), memory,
+	   "flush of all of it, which the process has not mapped");
+	ok(flush(mr, iova, REGION, IB_FLUSH_GLOBAL, IB_FLUSH_RANGE) == IBV_WC_SUCCESS &&
+	   !written_back(p, REGION), memory, "flush to where others see it");
+	if (is_file) {
+		int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+
+		if (fallocate(fd, punch, MB(1), KB(64)) || fallocate(fd, punch, MB(2), MB(2)))
+			err(1, "fallocate");
+		ok(flushes(mr, p, 0, REGION, IB_FLUSH_MR, KB(64) + MB(2)), memory,
+		   "flush of all of it, with holes");
+	}
+	ibv_dereg_mr(mr);
+}
+
+/* It may not say that this is persistent. */
+static bool flush_refused(struct ibv_mr *mr, uint64_t iova, size_t length,
+			  enum ib_selectivity_level level)
+{
+	return flush(mr, iova, length, IB_FLUSH_PERSISTENT, level) == IBV_WC_REM_ACCESS_ERR;
+}
+
+static void flush_refuses(int fd)
+{
+	unsigned char *p = map(-1, REGION), *q;
+	uint64_t iova = (uintptr_t)p + MB(256);
+	struct ibv_mr *mr = reg_access(p, REGION, iova, FLUSH_ACCESS);
+
+	fill(buf, BUF, 23);
+	ok(write_to(mr, iova + KB(4), KB(8)) == IBV_WC_SUCCESS &&
+	   flush(mr, iova + KB(4), KB(8), IB_FLUSH_GLOBAL, IB_FLUSH_RANGE) == IBV_WC_SUCCESS,
+	   "anonymous", "flush to where others see it");
+	ok(flush_refused(mr, iova + KB(8), KB(8), IB_FLUSH_RANGE), "anonymous",
+	   "persistent flush of a range refused");
+	ok(flush_refused(mr, 0, 0, IB_FLUSH_MR), "anonymous", "persistent flush of all refused");
+	ibv_dereg_mr(mr);
+
+	/* A private copy of one page. */
+	q = mmap(p, REGION, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_PRIVATE, fd, 0);
+	if (q == MAP_FAILED)
+		err(1, "mmap");
+	mr = reg_access(p, REGION, iova, FLUSH_ACCESS);
+	p[KB(8)]++;
+	ok(flushes(mr, p, 0, KB(8), IB_FLUSH_RANGE, 0), "private", "flush of the file's pages");
+	ok(flush_refused(mr, iova, KB(12), IB_FLUSH_RANGE), "private",
+	   "persistent flush of a copy refused");
+	/* What is not there at all cannot be made persistent. */
+	munmap(p + MB(3), MB(1));
+	ok(flush_refused(mr, iova + MB(3) - KB(4), KB(8), IB_FLUSH_RANGE), "private",
+	   "persistent flush of what is unmapped refused");
+	ibv_dereg_mr(mr);
+	munmap(p, REGION);
+}
+
+/* Two huge pages that do not follow one on the other in the file. */
+static void flush_huge(int fd)
+{
+	unsigned char *p = map(fd, REGION);
+	struct ibv_mr *mr;
+
+	if (mmap(p, MB(2), PROT_READ | PROT_WRITE, MAP_FIXED | MAP_SHARED, fd, MB(2)) != p ||
+	    mmap(p + MB(2), MB(2), PROT_READ | PROT_WRITE, MAP_FIXED | MAP_SHARED, fd, 0) !=
+	    p + MB(2))
+		err(1, "mmap");
+	fill(p, REGION, 24);
+	sync();
+	mr = reg_access(p, REGION, (uintptr_t)p + MB(256), FLUSH_ACCESS | IBV_ACCESS_HUGETLB);
+	ok(flushes(mr, p, KB(12) + 5, KB(20), IB_FLUSH_RANGE, 0), "huge pages", "flush in one");
+	ok(flushes(mr, p, MB(2) - KB(20), KB(64), IB_FLUSH_RANGE, 0), "huge pages",
+	   "flush of the end of one and the beginning of another");
+	ibv_dereg_mr(mr);
+	munmap(p, REGION);
+}
+
+static volatile bool stop;
+
+static void *zap(void *p)
+{
+	while (!stop) {
+		madvise(p, KB(4), MADV_DONTNEED);
+		usleep(1000);
+	}
+	return NULL;
+}
+
+/* A region that loses pages more often than all of it can be looked up. */
+static void flush_zapped(void)
+{
+	const size_t size = MB(96);
+	int fd = open(need("HMM_DAX_DEV_4K"), O_RDWR);
+	unsigned char *p = map(fd, size);
+	struct ibv_mr *mr;
+	pthread_t thread;
+	size_t i;
+
+	for (i = 0; i < size; i += KB(4))
+		p[i]++;
+	mr = reg_access(p, size, (uintptr_t)p, FLUSH_ACCESS);
+	if (pthread_create(&thread, NULL, zap, p + size - KB(4)))
+		errx(1, "pthread_create");
+	ok(flush(mr, 0, 0, IB_FLUSH_PERSISTENT, IB_FLUSH_MR) == IBV_WC_SUCCESS,
+	   "device-dax, 4 KiB leaves", "flush of a region that loses pages all the time");
+	stop = true;
+	pthread_join(thread, NULL);
+	ibv_dereg_mr(mr);
+	munmap(p, size);
+	close(fd);
+}
+
+static void trace_written_back(bool on)
+{
+	if (on)
+		tell(TRACING "kprobe_events", "p:rxe/wb arch_wb_cache_pmem addr=%di size=%si");
+	tell(TRACING "events/rxe/wb/enable", on ? "1" : "0");
+	if (!on)
+		tell(TRACING "kprobe_events", "-:rxe/wb");
+}
+
+/*
+ * 64 KiB that the CPU could write without a fault, but has not: clean for reclaim. 16 KiB
+ * of them arrive from elsewhere; the first 16 KiB show that reclaim takes what it may.
+ */
+static void reclaimed(const char *memory, unsigned char *p, bool lazily_freed)
+{
+	struct ibv_mr *mr = reg(p, KB(64), (uintptr_t)p);
+	unsigned char *other = map(-1, KB(4));
+	bool arrived, unused;
+	cpu_set_t one, all;
+	size_t i;
+
+	/* Pages wait on lists of each CPU to become the LRU's; MADV_COLD empties them. */
+	CPU_ZERO(&one);
+	CPU_SET(0, &one);
+	if (sched_getaffinity(0, sizeof(all), &all) || sched_setaffinity(0, sizeof(one), &one))
+		err(1, "sched_setaffinity");
+	madvise(p, KB(64), MADV_NOHUGEPAGE);
+	if (lazily_freed) {
+		fill(p, KB(64), 31);
+		madvise(other, KB(4), MADV_COLD);
+		if (madvise(p, KB(64), MADV_FREE))
+			err(1, "MADV_FREE");
+	} else {
+		for (i = 0; i < KB(64); i += KB(4))
+			arrived = ((volatile unsigned char *)p)[i];
+	}
+	fill(buf, KB(16), 32);
+	arrived = write_to(mr, (uintptr_t)p + KB(32), KB(16)) == IBV_WC_SUCCESS;
+	madvise(other, KB(4), MADV_COLD);
+	if (madvise(p, KB(64), MADV_PAGEOUT))
+		err(1, "MADV_PAGEOUT");
+	ok(!present(p, 4, &unused), memory, "reclaim took what is clean");
+	ok(arrived && !memcmp(p + KB(32), buf, KB(16)), memory, "what arrived is there");
+	sched_setaffinity(0, sizeof(all), &all);
+	ibv_dereg_mr(mr);
+	munmap(other, KB(4));
+}
+
 static bool wanted(const char *test, char **argv)
 {
 	if (!argv[1])
@@ -617,7 +959,7 @@ static bool wanted(const char *test, char **argv)
 int main(int argc, char **argv)
 {
 	static const char *const names[] = { "data", "iova", "truncate", "fork", "advise",
-					     "large" };
+					     "large", "flush", "reclaim" };
 	static const int64_t deltas[] = { 4096, MB(256), -(int64_t)MB(1) };
 	struct { const char *name; int fd; unsigned char *p; } m[] = {
 		{ "anonymous", -1, NULL }, { "ext4-dax", -1, NULL }, { "xfs-dax", -1, NULL },
@@ -630,7 +972,7 @@ int main(int argc, char **argv)
 		for (i = 0; i < ARRAY_SIZE(names) && strcmp(argv[arg], names[i]); i++)
 			;
 		if (i == ARRAY_SIZE(names))
-			errx(2, "usage: rdma-odp [data] [iova] [truncate] [fork] [advise] [large]");
+			errx(2, "usage: rdma-odp [data] [iova] [truncate] [fork] [advise] [large] [flush] [reclaim]");
 	}
 	m[1].fd = file_in(need("HMM_DAX_EXT4"));
 	m[2].fd = file_in(need("HMM_DAX_XFS"));
@@ -660,6 +1002,23 @@ int main(int argc, char **argv)
 		advised(m[1].p);
 	if (wanted("large", argv))
 		large();
+	if (wanted("flush", argv)) {
+		trace_written_back(true);
+		for (i = 1; i < ARRAY_SIZE(m); i++)
+			flushed(m[i].name, m[i].p, m[i].fd, i < 3);
+		flush_refuses(m[1].fd);
+		flush_huge(m[1].fd);
+		trace_written_back(false);
+		flush_zapped();
+	}
+	if (wanted("reclaim", argv)) {
+		int fd = memfd_create("reclaim", 0);
+
+		reclaimed("anonymous, MADV_FREE", map(-1, KB(64)), true);
+		if (fd < 0 || ftruncate(fd, KB(64)))
+			err(1, "memfd");
+		reclaimed("shared memory, read by the CPU", map(fd, KB(64)), false);
+	}
 	printf("1..%d\n", tests);
 	return failed > 0;
 }

@@ -1,0 +1,586 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KUnit tests of mlx5's on-demand paging without the card: the driver's odp.c and
+ * umr.c as they are, ib_umem_odp, real memory of a process, and the IOMMU of
+ * QEMU's edu. Of the card there is the table that UMR work requests write, see
+ * mlx5r_ring_db(). What is not there: commands, events, and page faults of the card.
+ */
+#include <linux/hmm-dma.h>
+#include <linux/iommu.h>
+#include <linux/module.h>
+#include <linux/pci.h>
+#include <rdma/ib_umem_odp.h>
+
+#include "mlx5_ib.h"
+
+/*
+ * Memory is so fragmented that the buffer with the entries of one work request is a
+ * page: a chunk is 2 MiB.
+ */
+#define CHUNK_PAGES	(PAGE_SIZE / sizeof(struct mlx5_mtt))
+static inline void *mock_kmalloc(size_t size, gfp_t gfp)
+{
+	return size > PAGE_SIZE ? NULL : kmalloc(size, gfp);
+}
+
+#pragma push_macro("kmalloc")
+#undef kmalloc
+#define kmalloc mock_kmalloc
+#include "umr.c"
+#pragma pop_macro("kmalloc")
+
+/* No memory for the IOMMU's page table, say. */
+static bool mock_map_fails;
+static dma_addr_t mock_hmm_dma_map_pfn(struct device *dev, struct hmm_dma_map *map,
+				       size_t idx, struct pci_p2pdma_map_state *state)
+{
+	if (mock_map_fails)
+		return DMA_MAPPING_ERROR;
+	return hmm_dma_map_pfn(dev, map, idx, state);
+}
+
+#define hmm_dma_map_pfn mock_hmm_dma_map_pfn
+#include "odp.c"
+#undef hmm_dma_map_pfn
+
+#include "mocks.h"
+#include "mapping.h"
+
+/* Everything is mapped there, aligned to any leaf. */
+#define ADDR		SZ_16G
+#define HALF		(CHUNK_PAGES * PAGE_SIZE)
+#define RW		(PROT_READ | PROT_WRITE)
+#define CHILD_SHIFT	24	/* of an implicit MR */
+
+/* A memory key of the card and the table behind it. */
+struct mock_mkey {
+	u32 key;
+	void *table;
+	size_t size;
+	bool enabled;
+};
+
+static struct mock_hca {
+	struct pci_dev *edu;
+	struct iommu_domain *domain;
+	struct mlx5_ib_dev *dev;
+	struct mlx5_core_dev *mdev;
+	struct mlx5_hca_cap *cap;
+	struct ib_cqe *cqe;
+	struct mock_mkey mkey[4];
+	unsigned int mkeys;
+	/* The work request as it is being written. */
+	u32 key;
+	u8 wqe[sizeof(struct mlx5r_umr_wqe) + 64] __aligned(64);
+	struct mlx5_wqe_ctrl_seg ctrl;
+	u32 wr_data[1];
+	/* What it has seen. */
+	unsigned int wqes;
+	unsigned int bad;	/* no such key or entry, or the key is not enabled */
+	unsigned int late;	/* DMA was unmapped before the entry was changed */
+	unsigned int destroyed;
+} *hca;
+
+static struct mock_mkey *mock_mkey(u32 key)
+{
+	unsigned int i;
+
+	for (i = 0; i < hca->mkeys; i++)
+		if (hca->mkey[i].key == key)
+			return &hca->mkey[i];
+	return NULL;
+}
+
+/* Where the card's DMA goes; 0 if the IOMMU does not let it through. */
+static phys_addr_t mock_dma_phys(dma_addr_t dma)
+{
+	return iommu_iova_to_phys(hca->domain, dma);
+}
+
+int mlx5r_begin_wqe(struct mlx5_ib_qp *qp, void **seg,
+		    struct mlx5_wqe_ctrl_seg **ctrl, unsigned int *idx,
+		    int *size, void **cur_edge, int nreq, __be32 general_id,
+		    bool send_signaled, bool solicited)
+{
+	hca->key = be32_to_cpu(general_id);
+	*seg = hca->wqe;
+	*ctrl = &hca->ctrl;
+	*idx = 0;
+	*size = 0;
+	*cur_edge = hca->wqe + sizeof(hca->wqe);
+	return 0;
+}
+
+void mlx5r_finish_wqe(struct mlx5_ib_qp *qp, struct mlx5_wqe_ctrl_seg *ctrl,
+		      void *seg, u8 size, void *cur_edge, unsigned int idx,
+		      u64 wr_id, int nreq, u8 fence, u32 mlx5_opcode)
+{
+	hca->cqe = (struct ib_cqe *)wr_id;
+}
+
+/* The card copies the entries into the key's table, and says that it has. */
+void mlx5r_ring_db(struct mlx5_ib_qp *qp, unsigned int nreq,
+		   struct mlx5_wqe_ctrl_seg *ctrl)
+{
+	struct ib_wc wc = { .wr_cqe = hca->cqe, .status = IB_WC_SUCCESS };
+	struct mlx5r_umr_wqe *wqe = (void *)hca->wqe;
+	struct mock_mkey *mkey = mock_mkey(hca->key);
+	u64 offset = ((u64)be32_to_cpu(wqe->ctrl_seg.xlt_offset_47_16) << 16 |
+		      be16_to_cpu(wqe->ctrl_seg.xlt_offset)) * MLX5_IB_UMR_OCTOWORD;
+	size_t bytes = be32_to_cpu(wqe->data_seg.byte_count), i;
+	u64 dma = be64_to_cpu(wqe->data_seg.addr);
+
+	hca->wqes++;
+	if (!mkey || offset + bytes > mkey->size ||
+	    (!mkey->enabled && wqe->ctrl_seg.flags & MLX5_UMR_CHECK_FREE)) {
+		hca->bad++;
+		hca->cqe->done(NULL, &wc);
+		return;
+	}
+	for (i = 0; i < bytes; i += sizeof(u64)) {
+		__be64 *entry = mkey->table + offset + i;
+		u64 old = be64_to_cpu(*entry) & PAGE_MASK;
+		phys_addr_t phys = mock_dma_phys(dma + i);
+
+		*entry = phys ? *(__be64 *)phys_to_virt(phys) : cpu_to_be64(~0ULL);
+		if (old && mkey->key & 1 && !mock_dma_phys(old))
+			hca->late++;
+	}
+	if (be64_to_cpu(wqe->ctrl_seg.mkey_mask) & MLX5_MKEY_MASK_FREE)
+		mkey->enabled = true;
+	hca->cqe->done(NULL, &wc);
+}
+
+/* Keys of MTTs are odd, those of other keys (KSM) even. */
+struct mlx5_ib_mr *mlx5_mr_cache_alloc(struct mlx5_ib_dev *dev, int access_flags,
+				       int access_mode, int ndescs)
+{
+	bool mtt = access_mode == MLX5_MKC_ACCESS_MODE_MTT;
+	struct mock_mkey *mkey = &hca->mkey[hca->mkeys];
+	struct mlx5_ib_mr *mr;
+
+	if (hca->mkeys == ARRAY_SIZE(hca->mkey))
+		return ERR_PTR(-ENOSPC);
+	mr = kzalloc_obj(*mr);
+	if (!mr)
+		return ERR_PTR(-ENOMEM);
+	mkey->size = ALIGN((size_t)ndescs * (mtt ? sizeof(struct mlx5_mtt) :
+						   sizeof(struct mlx5_ksm)),
+			   MLX5_UMR_FLEX_ALIGNMENT);
+	mkey->table = kvzalloc(mkey->size, GFP_KERNEL);
+	if (!mkey->table) {
+		kfree(mr);
+		return ERR_PTR(-ENOMEM);
+	}
+	mkey->key = 0x100 * ++hca->mkeys + mtt;
+	mkey->enabled = false;
+	mr->mmkey.key = mkey->key;
+	init_waitqueue_head(&mr->mmkey.wait);
+	return mr;
+}
+
+int mlx5_ib_dereg_mr(struct ib_mr *ibmr, struct ib_udata *udata)
+{
+	struct mlx5_ib_mr *mr = to_mmr(ibmr);
+	struct mock_mkey *mkey = mock_mkey(mr->mmkey.key);
+
+	if (mkey)
+		mkey->enabled = false;
+	if (mr->umem)
+		ib_umem_odp_release(to_ib_umem_odp(mr->umem));
+	kfree(mr);
+	hca->destroyed++;
+	return 0;
+}
+
+struct mlx5_test {
+	struct mlx5_ib_pd pd;
+	struct mlx5_ib_mr *mr;
+	struct mlx5_ib_mr *imr;
+};
+
+/* As create_user_odp_mr(), as far as it is about memory. */
+static void get_mr(struct kunit *test, unsigned long addr, size_t len)
+{
+	int access = IB_ACCESS_ON_DEMAND | IB_ACCESS_LOCAL_WRITE | IB_ACCESS_REMOTE_WRITE;
+	struct mlx5_test *t = test->priv;
+	struct ib_umem_odp *odp;
+
+	odp = ib_umem_odp_get(&hca->dev->ib_dev, addr, len, access, &mlx5_mn_ops);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(odp));
+	t->mr = mlx5_mr_cache_alloc(hca->dev, access, MLX5_MKC_ACCESS_MODE_MTT,
+				    ib_umem_odp_num_pages(odp));
+	if (IS_ERR(t->mr)) {
+		t->mr = NULL;
+		ib_umem_odp_release(odp);
+		KUNIT_FAIL_AND_ABORT(test, "no key");
+	}
+	t->mr->access_flags = access;
+	t->mr->umem = &odp->umem;
+	t->mr->ibmr.pd = &t->pd.ibpd;
+	t->mr->ibmr.device = &hca->dev->ib_dev;
+	t->mr->ibmr.iova = addr;
+	t->mr->ibmr.length = len;
+	odp->private = t->mr;
+	KUNIT_ASSERT_TRUE(test, dma_use_iova(&odp->map.state));
+}
+
+static void reg_mr(struct kunit *test, unsigned long addr, size_t len)
+{
+	struct mlx5_test *t = test->priv;
+
+	get_mr(test, addr, len);
+	KUNIT_ASSERT_EQ(test, 0, mlx5_ib_init_odp_mr(t->mr, &t->pd.ibpd));
+}
+
+static struct ib_umem_odp *mr_odp(struct kunit *test)
+{
+	struct mlx5_test *t = test->priv;
+
+	return to_ib_umem_odp(t->mr->umem);
+}
+
+static u64 mtt(struct kunit *test, unsigned long addr)
+{
+	struct mlx5_test *t = test->priv;
+	__be64 *table = mock_mkey(t->mr->mmkey.key)->table;
+
+	return be64_to_cpu(table[(addr - t->mr->ibmr.iova) >> PAGE_SHIFT]);
+}
+
+static int fault(struct kunit *test, unsigned long addr, size_t len, u32 flags)
+{
+	struct mlx5_test *t = test->priv;
+
+	return pagefault_mr(t->mr, addr, len, NULL, flags, false);
+}
+
+static void touch(struct kunit *test, unsigned long addr, size_t len, bool write)
+{
+	for (; len; addr += PAGE_SIZE, len -= PAGE_SIZE)
+		mapping_cpu_phys(test, addr, write);
+}
+
+/* The card reaches what the CPU has in these pages, for reading or for writing too. */
+static void expect_mapped(struct kunit *test, unsigned long addr, size_t len, bool write)
+{
+	u64 want = write ? MLX5_IB_MTT_PRESENT : MLX5_IB_MTT_READ;
+
+	for (; len; addr += PAGE_SIZE, len -= PAGE_SIZE) {
+		u64 entry = mtt(test, addr);
+
+		KUNIT_ASSERT_EQ_MSG(test, entry & ~PAGE_MASK, want, "page %lx", addr);
+		KUNIT_ASSERT_EQ_MSG(test, mock_dma_phys(entry & PAGE_MASK),
+				    mapping_present_phys(addr), "page %lx", addr);
+	}
+}
+
+static void expect_none(struct kunit *test, unsigned long addr, size_t len)
+{
+	for (; len; addr += PAGE_SIZE, len -= PAGE_SIZE)
+		KUNIT_ASSERT_EQ_MSG(test, mtt(test, addr), 0, "page %lx", addr);
+}
+
+/* What is counted is what is mapped for DMA, each page once. */
+static void expect_npages(struct kunit *test, int want)
+{
+	struct ib_umem_odp *odp = mr_odp(test);
+	size_t i, mapped = 0;
+
+	for (i = 0; i < ib_umem_odp_num_pages(odp); i++)
+		mapped += !!(odp->map.pfn_list[i] & HMM_PFN_DMA_MAPPED);
+	KUNIT_EXPECT_EQ(test, mapped, want);
+	KUNIT_EXPECT_EQ(test, odp->npages, want);
+}
+
+/*
+ * The pages of one chunk are there, those of the next are not: the card gets nothing
+ * for them, and nothing is left when the pages go.
+ */
+static void test_absent_after_present(struct kunit *test)
+{
+	const struct mapping_file *f = test->param_value;
+
+	if (f && BIT(f->shift) > HALF)
+		kunit_skip(test, "one leaf is more than a chunk");
+	mapping_map(test, f ? f->file : NULL, ADDR, 2 * HALF, RW, 0);
+	touch(test, ADDR, HALF, true);
+	reg_mr(test, ADDR, 2 * HALF);
+	expect_mapped(test, ADDR, HALF, true);
+	expect_none(test, ADDR + HALF, HALF);
+	expect_npages(test, CHUNK_PAGES);
+
+	/* The same pages again, and those around the edge. */
+	KUNIT_EXPECT_GT(test, fault(test, ADDR + HALF - SZ_64K, SZ_128K, 0), 0);
+	expect_mapped(test, ADDR, HALF + SZ_64K, true);
+	expect_npages(test, CHUNK_PAGES + SZ_64K / PAGE_SIZE);
+
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(ADDR, HALF));
+	expect_none(test, ADDR, HALF);
+	expect_mapped(test, ADDR + HALF, SZ_64K, true);
+	expect_npages(test, SZ_64K / PAGE_SIZE);
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(ADDR + HALF, HALF));
+	expect_none(test, ADDR, 2 * HALF);
+	expect_npages(test, 0);
+}
+
+/* Faults on what is mapped already, one for reading and then for writing among them. */
+static void test_refault(struct kunit *test)
+{
+	unsigned long addr = ADDR + 2 * PAGE_SIZE;
+
+	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
+	reg_mr(test, ADDR, SZ_64K);
+	expect_npages(test, 0);
+	KUNIT_EXPECT_EQ(test, 1, fault(test, addr, 1, MLX5_PF_FLAGS_DOWNGRADE));
+	expect_mapped(test, addr, PAGE_SIZE, false);
+	expect_npages(test, 1);
+	KUNIT_EXPECT_EQ(test, 1, fault(test, addr, 1, 0));
+	expect_mapped(test, addr, PAGE_SIZE, true);
+	expect_npages(test, 1);
+	KUNIT_EXPECT_EQ(test, 2, fault(test, addr, 2 * PAGE_SIZE, 0));
+	expect_npages(test, 2);
+
+	/* Prefetch without a fault: what is not there stays so, what is there is kept. */
+	KUNIT_EXPECT_EQ(test, 16, fault(test, ADDR, SZ_64K, MLX5_PF_FLAGS_SNAPSHOT));
+	expect_npages(test, 2);
+	expect_none(test, ADDR, 2 * PAGE_SIZE);
+	expect_mapped(test, addr, 2 * PAGE_SIZE, true);
+
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, PAGE_SIZE));
+	expect_none(test, addr, PAGE_SIZE);
+	expect_npages(test, 1);
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(ADDR, SZ_64K));
+	expect_none(test, ADDR, SZ_64K);
+	expect_npages(test, 0);
+	KUNIT_EXPECT_LT(test, fault(test, addr, 1, 0), 0);
+	expect_none(test, ADDR, SZ_64K);
+	expect_npages(test, 0);
+}
+
+/*
+ * A fault that could not map its page for DMA leaves a valid entry. When the page
+ * goes, the entry goes, although nothing is mapped, and no neighbour's fault maps it.
+ */
+static void test_failed_fault(struct kunit *test)
+{
+	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
+	reg_mr(test, ADDR, SZ_64K);
+	mock_map_fails = true;
+	KUNIT_EXPECT_EQ(test, -EFAULT, fault(test, ADDR, 1, 0));
+	mock_map_fails = false;
+	expect_npages(test, 0);
+	KUNIT_EXPECT_TRUE(test, mr_odp(test)->map.pfn_list[0] & HMM_PFN_VALID);
+
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(ADDR, PAGE_SIZE));
+	KUNIT_EXPECT_FALSE(test, mr_odp(test)->map.pfn_list[0] & HMM_PFN_VALID);
+	KUNIT_EXPECT_EQ(test, 1, fault(test, ADDR + PAGE_SIZE, 1, 0));
+	expect_none(test, ADDR, PAGE_SIZE);
+	expect_mapped(test, ADDR + PAGE_SIZE, PAGE_SIZE, true);
+	expect_npages(test, 1);
+}
+
+/* While a region is being registered, its key does not take work requests yet. */
+static void test_not_enabled(struct kunit *test)
+{
+	struct mlx5_test *t = test->priv;
+
+	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
+	get_mr(test, ADDR, SZ_64K);
+	mock_map_fails = true;
+	touch(test, ADDR, PAGE_SIZE, true);
+	KUNIT_EXPECT_EQ(test, -EFAULT, mlx5_ib_init_odp_mr(t->mr, &t->pd.ibpd));
+	mock_map_fails = false;
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(ADDR, PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, hca->wqes, 0);
+	KUNIT_EXPECT_FALSE(test, mr_odp(test)->map.pfn_list[0] & HMM_PFN_VALID);
+}
+
+/* A child of an implicit region goes with its last page, however often that was faulted. */
+static void test_implicit_child(struct kunit *test)
+{
+	struct mlx5_test *t = test->priv;
+	unsigned long idx = ADDR >> CHILD_SHIFT;
+	struct mlx5_ib_mr *imr;
+	int i;
+
+	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
+	imr = mlx5_ib_alloc_implicit_mr(&t->pd, IB_ACCESS_ON_DEMAND | IB_ACCESS_LOCAL_WRITE);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(imr));
+	t->imr = imr;
+	for (i = 0; i < 3; i++)
+		KUNIT_EXPECT_EQ(test, 4, pagefault_mr(imr, ADDR, SZ_16K, NULL, 0, false));
+	t->mr = xa_load(&imr->implicit_children, idx);
+	KUNIT_ASSERT_NOT_NULL(test, t->mr);
+	expect_mapped(test, ADDR, SZ_16K, true);
+	expect_npages(test, 4);
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(ADDR + PAGE_SIZE, SZ_64K - PAGE_SIZE));
+	expect_npages(test, 1);
+	t->mr = NULL;
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(ADDR, PAGE_SIZE));
+	KUNIT_EXPECT_NULL(test, xa_load(&imr->implicit_children, idx));
+	for (i = 0; i < 500 && !READ_ONCE(hca->destroyed); i++)
+		msleep(10);
+	KUNIT_EXPECT_EQ(test, hca->destroyed, 1);
+}
+
+static int hca_init(struct kunit *test)
+{
+	static struct ib_pd umr_pd;
+	static struct mlx5_ib_qp umr_qp;
+	struct mlx5_test *t;
+
+	t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
+	if (!t)
+		return -ENOMEM;
+	hca = kunit_kzalloc(test, sizeof(*hca), GFP_KERNEL);
+	if (!hca)
+		return -ENOMEM;
+	hca->dev = kunit_kzalloc(test, sizeof(*hca->dev), GFP_KERNEL);
+	hca->mdev = kunit_kzalloc(test, sizeof(*hca->mdev), GFP_KERNEL);
+	hca->cap = kunit_kzalloc(test, sizeof(*hca->cap), GFP_KERNEL);
+	if (!hca->dev || !hca->mdev || !hca->cap)
+		return -ENOMEM;
+	hca->edu = pci_get_device(0x1234, 0x11e8, NULL);
+	if (!hca->edu)
+		return -ENODEV;
+	hca->domain = iommu_get_domain_for_dev(&hca->edu->dev);
+	if (!hca->domain || dma_set_mask_and_coherent(&hca->edu->dev, DMA_BIT_MASK(48)))
+		return -EOPNOTSUPP;
+
+	hca->mdev->pdev = hca->edu;
+	hca->mdev->caps.hca[MLX5_CAP_GENERAL] = hca->cap;
+	hca->mdev->caps.hca[MLX5_CAP_GENERAL_2] = hca->cap;
+	hca->mdev->caps.hca[MLX5_CAP_ODP] = hca->cap;
+	hca->dev->mdev = hca->mdev;
+	hca->dev->ib_dev.dma_device = &hca->edu->dev;
+	xa_init(&hca->dev->odp_mkeys);
+	spin_lock_init(&umr_qp.sq.lock);
+	umr_qp.sq.wr_data = hca->wr_data;
+	umr_qp.ibqp.device = &hca->dev->ib_dev;
+	hca->dev->umrc.pd = &umr_pd;
+	hca->dev->umrc.qp = &umr_qp.ibqp;
+	sema_init(&hca->dev->umrc.sem, MAX_UMR_WR);
+	mutex_init(&hca->dev->umrc.lock);
+	hca->dev->umrc.state = MLX5_UMR_STATE_ACTIVE;
+	t->pd.ibpd.device = &hca->dev->ib_dev;
+
+	/* As mlx5_ib_odp_init(), with smaller children. */
+	mlx5_imr_mtt_shift = CHILD_SHIFT;
+	mlx5_imr_mtt_size = BIT_ULL(CHILD_SHIFT);
+	mlx5_imr_mtt_entries = BIT_ULL(CHILD_SHIFT - PAGE_SHIFT);
+	mlx5_imr_ksm_entries = SZ_32G >> CHILD_SHIFT;
+	mlx5_imr_ksm_page_shift = CHILD_SHIFT;
+	xlt_emergency_page = hca->cap; /* never used: there is always a page */
+	test->priv = t;
+	return 0;
+}
+
+static void hca_exit(struct kunit *test)
+{
+	struct mlx5_test *t = test->priv;
+	unsigned int i;
+
+	if (t && t->mr && !t->imr)
+		mlx5_ib_dereg_mr(&t->mr->ibmr, NULL);
+	if (t && t->imr) {
+		mlx5r_deref_wait_odp_mkey(&t->imr->mmkey);
+		mlx5_ib_free_odp_mr(t->imr);
+		mlx5_ib_dereg_mr(&t->imr->ibmr, NULL);
+	}
+	KUNIT_EXPECT_EQ(test, hca->bad, 0);
+	KUNIT_EXPECT_EQ(test, hca->late, 0);
+	for (i = 0; i < hca->mkeys; i++)
+		kvfree(hca->mkey[i].table);
+	xa_destroy(&hca->dev->odp_mkeys);
+	pci_dev_put(hca->edu);
+	mocks_exit(test);
+}
+
+static struct kunit_case mlx5_cases[] = {
+	KUNIT_CASE(test_absent_after_present),
+	KUNIT_CASE_PARAM(test_absent_after_present, mapping_gen_params),
+	KUNIT_CASE(test_refault),
+	KUNIT_CASE(test_failed_fault),
+	KUNIT_CASE(test_not_enabled),
+	KUNIT_CASE(test_implicit_child),
+	{}
+};
+
+static struct kunit_suite mlx5_suite = {
+	.name = "mlx5_odp",
+	.init = hca_init,
+	.exit = hca_exit,
+	.test_cases = mlx5_cases,
+};
+
+/*
+ * ib_umem_odp itself: what a fault leaves of an entry that is mapped for DMA, and a
+ * region of huge pages on memory that has none.
+ */
+static void test_flags_kept(struct kunit *test)
+{
+	const unsigned long flags = HMM_PFN_P2PDMA | HMM_PFN_P2PDMA_BUS;
+	struct ib_umem_odp *odp;
+	unsigned long *entry;
+	int i;
+
+	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
+	reg_mr(test, ADDR, SZ_64K);
+	odp = mr_odp(test);
+	entry = &odp->map.pfn_list[1];
+	KUNIT_ASSERT_EQ(test, 1, fault(test, ADDR + PAGE_SIZE, 1, 0));
+
+	/* As hmm_dma_map_pfn() marks memory of another device. */
+	for (i = 0; i < 2; i++) {
+		unsigned long flag = i ? HMM_PFN_P2PDMA_BUS : HMM_PFN_P2PDMA;
+
+		*entry |= flag;
+		KUNIT_ASSERT_EQ(test, 1, ib_umem_odp_map_dma_and_lock(odp, ADDR + PAGE_SIZE, 1,
+								      HMM_PFN_WRITE, true));
+		KUNIT_EXPECT_EQ(test, *entry & (flags | HMM_PFN_DMA_MAPPED),
+				flag | HMM_PFN_DMA_MAPPED);
+		*entry &= ~flags;
+		mutex_unlock(&odp->umem_mutex);
+	}
+}
+
+static void test_huge_umem(struct kunit *test)
+{
+	int access = IB_ACCESS_ON_DEMAND | IB_ACCESS_LOCAL_WRITE | IB_ACCESS_HUGETLB;
+	struct ib_umem_odp *odp;
+	int ret;
+
+	mapping_map(test, NULL, ADDR, SZ_4M, RW, 0);
+	/* Pages as small as possible: neighbours that are not mapped. */
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(ADDR + SZ_1M, PAGE_SIZE));
+	mapping_map(test, NULL, ADDR + SZ_1M, PAGE_SIZE, PROT_READ, 0);
+	odp = ib_umem_odp_get(&hca->dev->ib_dev, ADDR, SZ_4M, access, &mlx5_mn_ops);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(odp));
+	KUNIT_EXPECT_EQ(test, odp->page_shift, HPAGE_SHIFT);
+	ret = ib_umem_odp_map_dma_and_lock(odp, ADDR, 1, 0, true);
+	KUNIT_EXPECT_EQ(test, ret, -EINVAL);
+	if (ret >= 0)
+		mutex_unlock(&odp->umem_mutex);
+	KUNIT_EXPECT_FALSE(test, odp->map.pfn_list[0] & HMM_PFN_VALID);
+	ib_umem_odp_release(odp);
+}
+
+static struct kunit_case umem_cases[] = {
+	KUNIT_CASE(test_flags_kept),
+	KUNIT_CASE(test_huge_umem),
+	{}
+};
+
+static struct kunit_suite umem_suite = {
+	.name = "umem_odp",
+	.init = hca_init,
+	.exit = hca_exit,
+	.test_cases = umem_cases,
+};
+
+kunit_test_suites(&mlx5_suite, &umem_suite);
+
+MODULE_IMPORT_NS("EXPORTED_FOR_KUNIT_TESTING");
+MODULE_DESCRIPTION("KUnit tests of mlx5's on-demand paging");
+MODULE_LICENSE("GPL");
