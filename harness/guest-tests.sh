@@ -92,12 +92,12 @@ odp_race() {
 
 # mlx5 without its card: harness/mocks.
 mlx5_mocks() {
-	in_guest "$1" 300 "dax-storage && . /run/storage &&
+	P2PDMA=yes in_guest "$1" 300 "dax-storage && . /run/storage && p2p=\$(p2pmem) &&
 		for fs in \$HMM_DAX_EXT4 \$HMM_DAX_XFS; do
 			dd if=/dev/zero of=\$fs/mocks bs=2M count=4 conv=fsync status=none || exit
 		done
 		modprobe kunit enable=1 autorun=1 && modprobe mlx5_mocks \
-			dax=\$HMM_DAX_EXT4/mocks:21,\$HMM_DAX_XFS/mocks:21,\$HMM_DAX_DEV_4K:12,\$HMM_DAX_DEV_2M:21 &&
+			dax=\$HMM_DAX_EXT4/mocks:21,\$HMM_DAX_XFS/mocks:21,\$HMM_DAX_DEV_4K:12,\$HMM_DAX_DEV_2M:21,\$p2p:0 &&
 		kunit-results mlx5_odp umem_odp"
 }
 

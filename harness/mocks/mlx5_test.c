@@ -301,8 +301,8 @@ static void test_absent_after_present(struct kunit *test)
 {
 	const struct mapping_file *f = test->param_value;
 
-	if (f && BIT(f->shift) > HALF)
-		kunit_skip(test, "one leaf is more than a chunk");
+	if (f && !f->shift)
+		kunit_skip(test, "not for this memory");
 	mapping_map(test, f ? f->file : NULL, ADDR, 2 * HALF, RW, 0);
 	touch(test, ADDR, HALF, true);
 	reg_mr(test, ADDR, 2 * HALF);
@@ -332,6 +332,7 @@ static void test_refault(struct kunit *test)
 	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
 	reg_mr(test, ADDR, SZ_64K);
 	expect_npages(test, 0);
+	touch(test, addr, PAGE_SIZE, true);
 	KUNIT_EXPECT_EQ(test, 1, fault(test, addr, 1, MLX5_PF_FLAGS_DOWNGRADE));
 	expect_mapped(test, addr, PAGE_SIZE, false);
 	expect_npages(test, 1);
@@ -514,10 +515,7 @@ static struct kunit_suite mlx5_suite = {
 	.test_cases = mlx5_cases,
 };
 
-/*
- * ib_umem_odp itself: what a fault leaves of an entry that is mapped for DMA, and a
- * region of huge pages on memory that has none.
- */
+/* ib_umem_odp itself: what a fault leaves of an entry that is mapped for DMA. */
 static void test_flags_kept(struct kunit *test)
 {
 	const unsigned long flags = HMM_PFN_P2PDMA | HMM_PFN_P2PDMA_BUS;
@@ -545,6 +543,29 @@ static void test_flags_kept(struct kunit *test)
 	}
 }
 
+/* Memory of another device: what hmm_dma_map_pfn() says of it stays. */
+static void test_p2pdma(struct kunit *test)
+{
+	const unsigned long flags = HMM_PFN_VALID | HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA;
+	const struct mapping_file *f = test->param_value;
+	int i;
+
+	if (f->shift)
+		kunit_skip(test, "not for this memory");
+	mapping_map(test, f->file, ADDR, SZ_64K, RW, 0);
+	reg_mr(test, ADDR, SZ_64K);
+	for (i = 0; i < 2; i++) {
+		KUNIT_ASSERT_EQ(test, 16, fault(test, ADDR, SZ_64K, 0));
+		KUNIT_EXPECT_EQ(test, mr_odp(test)->map.pfn_list[15] & flags, flags);
+		KUNIT_EXPECT_NE(test, mtt(test, ADDR + 15 * PAGE_SIZE), 0);
+		expect_npages(test, 16);
+	}
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(ADDR, SZ_64K));
+	expect_none(test, ADDR, SZ_64K);
+	expect_npages(test, 0);
+}
+
+/* A region of huge pages on memory that has none. */
 static void test_huge_umem(struct kunit *test)
 {
 	int access = IB_ACCESS_ON_DEMAND | IB_ACCESS_LOCAL_WRITE | IB_ACCESS_HUGETLB;
@@ -568,6 +589,7 @@ static void test_huge_umem(struct kunit *test)
 
 static struct kunit_case umem_cases[] = {
 	KUNIT_CASE(test_flags_kept),
+	KUNIT_CASE_PARAM(test_p2pdma, mapping_gen_params),
 	KUNIT_CASE(test_huge_umem),
 	{}
 };
