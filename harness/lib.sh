@@ -14,7 +14,7 @@ CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/hmm-dax
 SERIES_BASE=7.3
 
 # shellcheck disable=SC2034
-HMM_SELFTESTS="hmm-tests hmm_dax hmm_leaves hmm_dma"
+HMM_SELFTESTS="dax_mappings hmm-tests hmm_dax hmm_leaves hmm_dma"
 
 # use_ccache SOURCE: $cc compiles files of that tree, as far as they are not in the
 # cache, where they are the same for every clone.
