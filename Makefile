@@ -24,7 +24,7 @@ help:
 	@echo 'make bench              the cost in guest instructions, base against series'
 	@echo 'make tree               series/ and the added files -> git branch in build/linux'
 	@echo 'make export             and back'
-	@echo 'make series [V=n] [FIXES=rdma|drm|mm|hv]'
+	@echo 'make series [V=n] [FIXES=rdma|drm|mm|dax|hv]'
 	@echo '                        build/series/: mails with a cover letter, for git send-email;'
 	@echo '                        version n; only the fixes for those maintainers'
 	@echo 'make lint [BOOT=yes]    static checks of the series, patch by patch, and of the harness;'

@@ -94,7 +94,8 @@ V=2 refuses "nobody else's Signed-off-by is sent" "only the sender signs" mail
 V=x refuses "V=x" "give a version" mail
 
 # The fixes alone: on the base, nothing but what belongs there.
-for fixes in rdma:RDMA/ drm:drm/ mm:'\(mm\|lib\|selftests\)[:/]' hv:mshv:; do
+for fixes in rdma:RDMA/ drm:drm/ mm:'\(mm\|lib\|selftests\)[:/]' \
+	dax:'\(fsdax\|mm/madvise\|mm/memory\|userfaultfd\):' hv:mshv:; do
 	name=${fixes%%:*}
 	FIXES=$name t "FIXES=$name" mail
 	patches | xargs cat >"$tmp/files"
@@ -103,7 +104,7 @@ for fixes in rdma:RDMA/ drm:drm/ mm:'\(mm\|lib\|selftests\)[:/]' hv:mshv:; do
 	equals "FIXES=$name: no new test, no feature" "$(grep -E 'KUnit|once per leaf|: test ' <<<"$got")" ""
 	t "FIXES=$name: git am on the base" received "$tmp/files"
 done
-FIXES=nfs refuses "FIXES=nfs" "there are drm, hv, mm, rdma" mail
+FIXES=nfs refuses "FIXES=nfs" "there are dax, drm, hv, mm, rdma" mail
 
 printf 'git /some/where 0123456789abcdef0123456789abcdef01234567\n7.3.9\n/some/where\n' >"$BUILD/base/id"
 FIXES=rdma t "a base that is a commit of somebody's git" mail
