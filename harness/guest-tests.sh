@@ -22,6 +22,11 @@ hmm_dax() { # KERNEL [OPTION OF THE TEST...]
 		cd $(kernel_out "$1")/selftests && $run"
 }
 
+# No device: what DAX mappings do to the CPU.
+dax_mappings() {
+	in_guest "$1" 300 "dax-storage && . /run/storage && $(kernel_out "$1")/selftests/dax_mappings"
+}
+
 # FAULTS: range faults in each of the races; 4,000 take a minute or two.
 hmm_leaves() { # KERNEL FAULTS [OPTION OF THE TEST...]
 	local faults=${FAULTS:-$2}
