@@ -6,7 +6,9 @@
  *	under QEMU's instruction clock ns are instructions. The limit of a warm
  *	case is, for dense output, the loop that fills the array; for leaf-only
  *	output, the walk from the top of the page table down to each leaf. When
- *	cold it is the CPU touching one byte a leaf besides.
+ *	cold it is the CPU touching one byte a leaf besides. Where one fault maps
+ *	many PTEs (fault-around, a large folio) it touches one byte for all of
+ *	these, and the limit of both outputs has the walk.
  * hmm-bench curves: what ranges of growing size cost, one line
  *	"curve case pages leaves ns".
  *
@@ -54,6 +56,7 @@ struct mapping {
 	size_t skew;		/* of the address against the file offset */
 	int flags;		/* HMM_BENCH_WRITE or 0 */
 	int times;		/* the file is mapped, one after another; 0: once */
+	size_t window;		/* that one fault maps; 0: a leaf */
 };
 
 /*
@@ -209,7 +212,7 @@ static void cost(const struct mapping *m)
 	for (run = 0; run < 25; run++) {
 		char *p;
 
-		at_least(&touched, touch(m, m->size / l.leaves));
+		at_least(&touched, touch(m, m->window ?: m->size / l.leaves));
 		at_least(&filled, fill(m->size / 4096));
 		p = map(m);
 		fault(m, p, m->size, 0);
@@ -218,7 +221,7 @@ static void cost(const struct mapping *m)
 		if (run == 3 && touched > 1000000 && filled > 1000000 && walked > 1000000)
 			break;
 	}
-	print("fault_cold", m, "", l.leaves, l.cold, touched + filled);
+	print("fault_cold", m, "", l.leaves, l.cold, touched + (m->window ? walked : filled));
 	print("walk_warm", m, "", l.leaves, l.warm, filled);
 	if (!has_leaf_only())
 		return;
@@ -283,31 +286,56 @@ static int devdax(void)
 	return fd;
 }
 
+/* Anonymous memory is to come in folios of 64 KiB, or else in THPs. */
+static void folios_of_64k(bool on)
+{
+	static const char *const names[] = { "64kB", "2048kB" };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(names); i++) {
+		char path[80];
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/sys/kernel/mm/transparent_hugepage/hugepages-%s/enabled",
+			 names[i]);
+		f = fopen(path, "w");
+		if (!f || fputs(on == !i ? "madvise" : "never", f) < 0 || fclose(f))
+			err(1, "%s", path);
+	}
+}
+
 static void each_case(void (*one)(const struct mapping *m))
 {
 	int dev = devdax(), file = written_file(need("HMM_DAX_EXT4"), MB(256));
+	int cached = written_file("/dev/shm", MB(64));
 	const struct mapping cases[] = {
-		{ "pud_1g", dev, GB(1), 0, 0, 0 },
-		{ "pud_1g_write", dev, GB(1), 0, HMM_BENCH_WRITE, 0 },
-		{ "pmd_256m", file, MB(256), 0, 0, 0 },
-		{ "pmd_256m_write", file, MB(256), 0, HMM_BENCH_WRITE, 0 },
+		{ "pud_1g", dev, GB(1), 0, 0, 0, 0 },
+		{ "pud_1g_write", dev, GB(1), 0, HMM_BENCH_WRITE, 0, 0 },
+		{ "pmd_256m", file, MB(256), 0, 0, 0, 0 },
+		{ "pmd_256m_write", file, MB(256), 0, HMM_BENCH_WRITE, 0, 0 },
 		/* Addresses out of step with the file's blocks: by pages. */
-		{ "pte_64m", file, MB(64), 4096, 0, 0 },
-		{ "pte_64m_write", file, MB(64), 4096, HMM_BENCH_WRITE, 0 },
-		{ "thp_256m", -1, MB(256), 0, HMM_BENCH_WRITE, 0 },
+		{ "pte_64m", file, MB(64), 4096, 0, 0, 0 },
+		{ "pte_64m_write", file, MB(64), 4096, HMM_BENCH_WRITE, 0, 0 },
+		{ "thp_256m", -1, MB(256), 0, HMM_BENCH_WRITE, 0, 0 },
+		/* The page cache: a read fault maps what is around as well. */
+		{ "file_64m", cached, MB(64), 0, 0, 0, 65536 },
+		{ "mthp_64m", -1, MB(64), 0, HMM_BENCH_WRITE, 0, 65536 },
 	};
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(cases); i++)
-		if (!only || !strcmp(only, cases[i].name))
+		if (!only || !strcmp(only, cases[i].name)) {
+			folios_of_64k(cases[i].window);
 			one(&cases[i]);
+		}
 	if (one == faults) {
 		/* A page of the first 2 MiB is a hole: pages, then PMD leaves. */
-		const struct mapping mixed = { "mixed_16m", file, MB(16), 0, 0, 0 };
+		const struct mapping mixed = { "mixed_16m", file, MB(16), 0, 0, 0, 0 };
 
 		punch(file);
 		one(&mixed);
 	}
+	close(cached);
 	close(file);
 	close(dev);
 }
@@ -316,9 +344,9 @@ static void each_case(void (*one)(const struct mapping *m))
 static void curves(void)
 {
 	int dev = devdax(), file = written_file(need("HMM_DAX_EXT4"), MB(256));
-	const struct mapping pud = { "pud", dev, GB(1), 0, 0, 0 };
-	const struct mapping pmd = { "pmd", file, MB(256), 0, 0, 8 };
-	const struct mapping pte = { "pte", file, MB(4), 4096, 0, 0 };
+	const struct mapping pud = { "pud", dev, GB(1), 0, 0, 0, 0 };
+	const struct mapping pmd = { "pmd", file, MB(256), 0, 0, 8, 0 };
+	const struct mapping pte = { "pte", file, MB(4), 4096, 0, 0, 0 };
 
 	print_curve(&pud, MB(2));
 	print_curve(&pmd, MB(2));
@@ -438,9 +466,9 @@ static void get_pages_cost(const char *name, char *p, size_t leaves)
 static void each_dma(void)
 {
 	int dev = devdax(), file = written_file(need("HMM_DAX_EXT4"), MB(256));
-	const struct mapping pud = { "pud", dev, GB(2), 0, 0, 0 };
-	const struct mapping pmd = { "pmd", file, MB(256), 0, 0, 0 };
-	const struct mapping pte = { "pte", file, MB(64), 4096, 0, 0 };
+	const struct mapping pud = { "pud", dev, GB(2), 0, 0, 0, 0 };
+	const struct mapping pmd = { "pmd", file, MB(256), 0, 0, 0, 0 };
+	const struct mapping pte = { "pte", file, MB(64), 4096, 0, 0, 0 };
 	char *p = map(&pud), *q = map(&pmd), *r = map(&pte), *f = map_fragmented(file, MB(64));
 	const struct dma_case cases[] = {
 		{ "pud_1g", p, GB(1), p, GB(1), 1, true },
