@@ -328,6 +328,7 @@ static void each_case(void (*one)(const struct mapping *m))
 			folios_of_64k(cases[i].window);
 			one(&cases[i]);
 		}
+	folios_of_64k(false);
 	if (one == faults) {
 		/* A page of the first 2 MiB is a hole: pages, then PMD leaves. */
 		const struct mapping mixed = { "mixed_16m", file, MB(16), 0, 0, 0, 0 };
