@@ -108,6 +108,23 @@ mlx5_mocks() {
 		kunit-results mlx5_odp umem_odp"
 }
 
+# Drivers without their hardware, by harness/mocks: suites of the drivers' names.
+mocks() { # KERNEL DRIVER...
+	local kernel=$1
+	shift
+	in_guest "$kernel" 300 "dax-storage && . /run/storage &&
+		echo always >/sys/kernel/mm/transparent_hugepage/enabled &&
+		modprobe kunit enable=1 autorun=1 &&
+		for driver in $*; do
+			for fs in \$HMM_DAX_EXT4 \$HMM_DAX_XFS; do
+				rm -f \$fs/mocks && dd if=/dev/zero of=\$fs/mocks bs=2M count=4 conv=fsync status=none || exit
+			done
+			modprobe \${driver}_mocks dax=\$HMM_DAX_EXT4/mocks:21,\$HMM_DAX_XFS/mocks:21,\$HMM_DAX_DEV_4K:12,\$HMM_DAX_DEV_2M:21,\$HMM_DAX_DEV_1G:30 || exit
+		done; kunit-results $*"
+}
+mshv_mocks() { mocks "$1" mshv; }
+amdkfd_mocks() { mocks "$1" kfd_svm amdgpu_userptr; }
+
 # A consumer that really runs: RDMA on soft-RoCE, by a program that compares each
 # byte and by perftest.
 rdma_odp() {
