@@ -306,7 +306,7 @@ static void expect_resumed(struct kunit *test, int times)
 
 	KUNIT_EXPECT_EQ(test, atomic_read(&t.quiesced), times);
 	while (atomic_read(&t.resumed) < times && time_before(jiffies, end))
-		msleep(10);
+		msleep(20);
 	flush_delayed_work(&t.p->svms.restore_work);
 	KUNIT_EXPECT_EQ(test, atomic_read(&t.resumed), times);
 }
@@ -532,7 +532,7 @@ static void test_later_range(struct kunit *test)
 	t.fault_errors = INT_MAX;
 	shmem_truncate_range(file_inode(file), 0, NR * PAGE_SIZE - 1);
 	while (atomic_read(&t.rescheduled) < 2 && time_before(jiffies, end))
-		msleep(1);
+		msleep(20);
 	expect_same(test, 100, 149);
 	KUNIT_EXPECT_EQ(test, atomic_read(&t.resumed), 0);
 	t.fault_errors = 0;
