@@ -73,7 +73,7 @@ nouveau_kunit() {
 			svm_kunit_dax=\$HMM_DAX_EXT4/svm:21,\$HMM_DAX_XFS/svm:21,\$HMM_DAX_DEV_4K:12,\$HMM_DAX_DEV_2M:21,\$HMM_DAX_DEV_1G:30 &&
 		grep -q 'test_atomic: a THP' /sys/kernel/debug/kunit/nouveau_svm/results ||
 			echo 'not ok test_atomic had no THP'
-		kunit-results nouveau_vmm_pfn nouveau_svm"
+		modprobe nouveau_dmem_mocks && kunit-results nouveau_vmm_pfn nouveau_svm nouveau_dmem"
 }
 
 # drm_gpusvm: first for a device without an IOMMU, then for edu, which has one.
@@ -87,6 +87,18 @@ gpusvm_kunit() {
 		modprobe kunit enable=1 autorun=1 && iommu-balance modprobe drm_gpusvm_test pci=\${edu##*/} \
 			dax=\$HMM_DAX_EXT4/gpusvm:21,\$HMM_DAX_XFS/gpusvm:21,\$HMM_DAX_DEV_4K:12,\$HMM_DAX_DEV_2M:21,\$HMM_DAX_DEV_1G:30,\$p2p:0 &&
 		kunit-results drm_gpusvm drm_gpusvm_iommu"
+}
+
+# xe's page faults, by mocks of the rest of it, on the same memory.
+xe_mocks() {
+	P2PDMA=yes in_guest "$1" 600 "dax-storage && . /run/storage && p2p=\$(p2pmem) &&
+		for fs in \$HMM_DAX_EXT4 \$HMM_DAX_XFS; do
+			dd if=/dev/zero of=\$fs/xe bs=2M count=4 conv=fsync status=none || exit
+		done
+		modprobe kunit enable=1 autorun=1 && modprobe xe_pt_mocks && modprobe xe_vm_mocks &&
+		modprobe xe_svm_mocks \
+			dax=\$HMM_DAX_EXT4/xe:21,\$HMM_DAX_XFS/xe:21,\$HMM_DAX_DEV_4K:12,\$HMM_DAX_DEV_2M:21,\$HMM_DAX_DEV_1G:30,\$p2p:0 &&
+		kunit-results xe_pt xe_vm xe_svm"
 }
 
 # umem_odp, driven as mlx5 does: nothing may be wrong.

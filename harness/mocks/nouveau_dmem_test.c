@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: MIT
+/*
+ * KUnit tests of pages that nouveau migrates to VRAM and back, without a GPU:
+ * nouveau_dmem.c is the kernel's own, VRAM is a buffer, and the copy engine
+ * memcpy(). The process's memory is real, and so are the device-private pages.
+ */
+#include <nouveau_dmem.c>
+
+#include <kunit/device.h>
+
+#include <linux/dma-direct.h>
+#include <linux/uaccess.h>
+
+#include "mapping.h"
+#include "mocks.h"
+
+#define ADDR	SZ_16G
+#define RW	(PROT_READ | PROT_WRITE)
+/* As much of VRAM as the tests use, and where it begins. */
+#define VRAM	SZ_4M
+#define OFFSET	SZ_16M
+
+struct dmem_kunit {
+	struct nouveau_drm drm;
+	struct drm_device dev;
+	struct nouveau_bo bo;
+	void *vram;
+	unsigned int to_vram, to_ram, clears;
+};
+
+static struct dmem_kunit *to_kunit(struct nouveau_drm *drm)
+{
+	return container_of(drm, struct dmem_kunit, drm);
+}
+
+static void *vram(struct dmem_kunit *t, u64 addr, u64 size)
+{
+	if (addr < OFFSET || addr + size > OFFSET + VRAM)
+		return NULL;
+	return t->vram + (addr - OFFSET);
+}
+
+static int copy(struct nouveau_drm *drm, u64 npages, enum nouveau_aper dst_aper,
+		u64 dst_addr, enum nouveau_aper src_aper, u64 src_addr)
+{
+	struct dmem_kunit *t = to_kunit(drm);
+	u64 size = npages << PAGE_SHIFT;
+	void *dst, *src;
+
+	if (dst_aper == NOUVEAU_APER_VRAM) {
+		t->to_vram += npages;
+		dst = vram(t, dst_addr, size);
+		src = phys_to_virt(dma_to_phys(drm->dev->dev, src_addr));
+	} else {
+		t->to_ram += npages;
+		dst = phys_to_virt(dma_to_phys(drm->dev->dev, dst_addr));
+		src = vram(t, src_addr, size);
+	}
+	if (!dst || !src)
+		return -EINVAL;
+	memcpy(dst, src, size);
+	return 0;
+}
+
+static int clear(struct nouveau_drm *drm, u32 length, enum nouveau_aper dst_aper,
+		 u64 dst_addr)
+{
+	struct dmem_kunit *t = to_kunit(drm);
+	void *dst = vram(t, dst_addr, length);
+
+	t->clears += length >> PAGE_SHIFT;
+	if (!dst)
+		return -EINVAL;
+	memset(dst, 0, length);
+	return 0;
+}
+
+int nouveau_bo_new_pin(struct nouveau_cli *cli, u32 domain, u32 size,
+		       struct nouveau_bo **pnvbo)
+{
+	struct dmem_kunit *t = container_of(cli, struct dmem_kunit, drm.client);
+
+	t->bo.offset = OFFSET;
+	*pnvbo = &t->bo;
+	return 0;
+}
+
+int nouveau_fence_new(struct nouveau_fence **pfence, struct nouveau_channel *chan)
+{
+	*pfence = NULL;
+	return 0;
+}
+
+int nouveau_fence_wait(struct nouveau_fence *fence, bool lazy, bool intr)
+{
+	return 0;
+}
+
+void nouveau_fence_unref(struct nouveau_fence **pfence)
+{
+}
+
+static void to_vram(struct kunit *test, unsigned long start, unsigned long end)
+{
+	struct dmem_kunit *t = test->priv;
+	struct vm_area_struct *vma;
+
+	mmap_read_lock(current->mm);
+	vma = vma_lookup(current->mm, start);
+	KUNIT_EXPECT_NOT_NULL(test, vma);
+	if (vma)
+		KUNIT_EXPECT_EQ(test, 0,
+				nouveau_dmem_migrate_vma(&t->drm, vma, start, end));
+	mmap_read_unlock(current->mm);
+}
+
+/*
+ * What was migrated comes back when the CPU touches it, also when whoever had it
+ * migrated is gone: all that is left of that is the page.
+ */
+static void test_migrate(struct kunit *test)
+{
+	struct dmem_kunit *t = test->priv;
+	u64 __user *p = (u64 __user *)ADDR;
+	u64 val;
+	int i;
+
+	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
+	for (i = 0; i < 8; i++)
+		KUNIT_ASSERT_EQ(test, put_user(0x1234567890000ULL + i, p + i * 512), 0);
+	to_vram(test, ADDR, ADDR + SZ_64K);
+	KUNIT_EXPECT_EQ(test, t->to_vram, 8);
+	KUNIT_EXPECT_EQ(test, t->clears, 8);
+	KUNIT_EXPECT_EQ(test, mapping_present_phys(ADDR), 0);
+
+	for (i = 0; i < 16; i++) {
+		KUNIT_ASSERT_EQ(test, get_user(val, p + i * 512), 0);
+		KUNIT_EXPECT_EQ(test, val, i < 8 ? 0x1234567890000ULL + i : 0);
+		KUNIT_EXPECT_EQ(test, t->to_ram, i + 1);
+	}
+
+	/* The pages are free again, and can be had by others. */
+	t->to_vram = 0;
+	to_vram(test, ADDR, ADDR + SZ_64K);
+	KUNIT_EXPECT_EQ(test, t->to_vram, 16);
+}
+
+static int dmem_kunit_init(struct kunit *test)
+{
+	struct dmem_kunit *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
+	struct nouveau_dmem *dmem;
+
+	KUNIT_ASSERT_NOT_NULL(test, t);
+	KUNIT_ASSERT_EQ(test, kunit_attach_mm(), 0);
+	t->vram = kvzalloc(VRAM, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, t->vram);
+	t->dev.dev = kunit_device_register(test, "nouveau_dmem");
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, t->dev.dev);
+	KUNIT_ASSERT_EQ(test, 0, dma_coerce_mask_and_coherent(t->dev.dev,
+							      DMA_BIT_MASK(64)));
+	dmem = kunit_kzalloc(test, sizeof(*dmem), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, dmem);
+	dmem->drm = &t->drm;
+	dmem->migrate.copy_func = copy;
+	dmem->migrate.clear_func = clear;
+	mutex_init(&dmem->mutex);
+	INIT_LIST_HEAD(&dmem->chunks);
+	spin_lock_init(&dmem->lock);
+	t->drm.dev = &t->dev;
+	t->drm.client.drm = &t->drm;
+	t->drm.dmem = dmem;
+	test->priv = t;
+	return 0;
+}
+
+static void dmem_kunit_exit(struct kunit *test)
+{
+	struct nouveau_dmem_chunk *chunk, *next;
+	struct dmem_kunit *t = test->priv;
+
+	if (!t)
+		return;
+	vm_munmap(ADDR, SZ_64K);
+	list_for_each_entry_safe(chunk, next, &t->drm.dmem->chunks, list) {
+		KUNIT_EXPECT_EQ(test, chunk->callocated, 0);
+		memunmap_pages(&chunk->pagemap);
+		release_mem_region(chunk->pagemap.range.start,
+				   range_len(&chunk->pagemap.range));
+		kfree(chunk);
+	}
+	kvfree(t->vram);
+	mocks_exit(test);
+}
+
+static struct kunit_case dmem_kunit_cases[] = {
+	KUNIT_CASE(test_migrate),
+	{}
+};
+
+static struct kunit_suite dmem_kunit_suite = {
+	.name = "nouveau_dmem",
+	.init = dmem_kunit_init,
+	.exit = dmem_kunit_exit,
+	.test_cases = dmem_kunit_cases,
+};
+
+kunit_test_suite(dmem_kunit_suite);
+
+MODULE_DESCRIPTION("KUnit tests of nouveau's migration, without a GPU");
+MODULE_LICENSE("Dual MIT/GPL");

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What xe_pt.c calls, and no test of it. */
+void mock_called(const char *name);
+
+#define STUB(f) long f(void); long f(void) { mock_called(#f); return 0; }
+
+STUB(__xe_bo_release_dummy)
+STUB(xe_bo_create_pin_map)
+STUB(xe_bo_has_single_placement)
+STUB(xe_bo_is_stolen)
+STUB(xe_bo_is_vram)
+STUB(xe_bo_put)
+STUB(xe_bo_put_commit)
+STUB(xe_bo_sg)
+STUB(xe_bo_unpin)
+STUB(xe_device_assert_mem_access)
+STUB(xe_drm_client_add_bo)
+STUB(xe_exec_queue_is_idle)
+STUB(xe_exec_queue_last_fence_set)
+STUB(xe_gt_stats_incr)
+STUB(xe_page_reclaim_list_alloc_entries)
+STUB(xe_page_reclaim_list_invalidate)
+STUB(xe_page_reclaim_skip)
+STUB(xe_pt_walk_range)
+STUB(xe_pt_walk_shared)
+STUB(xe_range_fence_insert)
+STUB(xe_range_fence_tree_first)
+STUB(xe_range_fence_tree_next)
+STUB(xe_sched_job_add_deps)
+STUB(xe_svm_range_debug)
+STUB(xe_sync_entry_add_deps)
+STUB(xe_tlb_inval_job_add_page_reclaim)
+STUB(xe_tlb_inval_job_alloc_dep)
+STUB(xe_tlb_inval_job_create)
+STUB(xe_tlb_inval_job_push)
+STUB(xe_tlb_inval_job_put)
+STUB(xe_page_reclaim_list_init)
