@@ -31,11 +31,14 @@ struct xe_svm_kunit {
 	struct dev_pagemap pagemap;
 	struct drm_pagemap dpagemap;
 	struct file *file;
+	unsigned long unmap;
 	/* What the mocks answer. */
 	int need_vram, populate_err, unbind_err;
-	void (*before_bind)(struct kunit *test);
+	/* What happens before each of them. */
+	void (*at_try)(struct kunit *test), (*at_bind)(struct kunit *test),
+	     (*at_unbind)(struct kunit *test);
 	/* What they were asked. */
-	unsigned int tries, binds, unbinds, populates, kills;
+	unsigned int tries, binds, unbinds, populates, finds, kills;
 };
 
 struct xe_modparam xe_modparam = { .svm_notifier_size = 512 };
@@ -51,8 +54,11 @@ void xe_gt_stats_incr(struct xe_gt *gt, const enum xe_gt_stats_id id, int incr)
 
 	if (id == XE_GT_STATS_ID_SVM_4K_PAGEFAULT_COUNT ||
 	    id == XE_GT_STATS_ID_SVM_64K_PAGEFAULT_COUNT ||
-	    id == XE_GT_STATS_ID_SVM_2M_PAGEFAULT_COUNT)
+	    id == XE_GT_STATS_ID_SVM_2M_PAGEFAULT_COUNT) {
 		t->tries++;
+		if (t->at_try)
+			t->at_try(t->test);
+	}
 	/* A fault without an end has one. */
 	if (t->tries > 100)
 		t->vm.size = 0;
@@ -65,8 +71,8 @@ struct dma_fence *xe_vm_range_rebind(struct xe_vm *vm, struct xe_vma *vma,
 	bool valid;
 
 	t->binds++;
-	if (t->before_bind)
-		t->before_bind(t->test);
+	if (t->at_bind)
+		t->at_bind(t->test);
 
 	xe_svm_notifier_lock(vm);
 	valid = xe_svm_range_pages_valid(range);
@@ -84,6 +90,8 @@ struct dma_fence *xe_vm_range_unbind(struct xe_vm *vm, struct xe_svm_range *rang
 	struct xe_svm_kunit *t = to_kunit(vm);
 
 	t->unbinds++;
+	if (t->at_unbind)
+		t->at_unbind(t->test);
 	if (t->unbind_err)
 		return ERR_PTR(t->unbind_err);
 	range->tile_present = 0;
@@ -150,6 +158,7 @@ bool xe_validation_should_retry(struct xe_validation_ctx *ctx, int *ret)
 
 struct xe_vma *xe_vm_find_vma_by_addr(struct xe_vm *vm, u64 page_addr)
 {
+	to_kunit(vm)->finds++;
 	return &to_kunit(vm)->vma;
 }
 
@@ -187,6 +196,7 @@ static int fault(struct kunit *test, unsigned long addr)
 	t->binds = 0;
 	t->unbinds = 0;
 	t->populates = 0;
+	t->finds = 0;
 	down_write(&t->vm.lock);
 	ret = xe_svm_handle_pagefault(&t->vm, &t->vma, &t->gt, addr, false);
 	up_write(&t->vm.lock);
@@ -270,6 +280,32 @@ static void test_unmap(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, t->kills, 0);
 }
 
+static void unmap_once(struct kunit *test)
+{
+	struct xe_svm_kunit *t = test->priv;
+
+	t->at_try = NULL;
+	t->at_unbind = NULL;
+	KUNIT_EXPECT_EQ(test, vm_munmap(t->unmap, SZ_4K), 0);
+}
+
+/*
+ * The same before the range has its pages: that is still the garbage collector's,
+ * which looks up the VMA for its attributes.
+ */
+static void test_unmap_late(struct kunit *test)
+{
+	struct xe_svm_kunit *t = test->priv;
+
+	mapping_map(test, NULL, ADDR, SZ_2M, RW, 0);
+	t->unmap = ADDR + SZ_1M;
+	t->at_try = unmap_once;
+	KUNIT_EXPECT_EQ(test, fault(test, ADDR), 0);
+	KUNIT_EXPECT_EQ(test, t->finds, 1);
+	KUNIT_EXPECT_EQ(test, t->unbinds, 1);
+	expect_bound(test, ADDR, SZ_64K);
+}
+
 static void end_of_file(struct kunit *test, struct file *file)
 {
 	loff_t size = i_size_read(file_inode(file));
@@ -314,6 +350,13 @@ static void end_of_file(struct kunit *test, struct file *file)
 	t->unbind_err = 0;
 	KUNIT_EXPECT_EQ(test, fault(test, ADDR + SZ_1M - SZ_64K), 0);
 	expect_bound(test, ADDR + SZ_1M - SZ_64K, SZ_4K);
+
+	/* A range that is removed by the fault and by munmap() goes once. */
+	t->unmap = ADDR + SZ_1M + SZ_2M + SZ_4K;
+	t->at_unbind = unmap_once;
+	KUNIT_EXPECT_EQ(test, fault(test, ADDR + SZ_1M + SZ_2M), -EFAULT);
+	KUNIT_EXPECT_NULL(test, t->at_unbind);
+	KUNIT_EXPECT_TRUE(test, list_empty(&t->vm.svm.garbage_collector.range_list));
 
 	KUNIT_ASSERT_EQ(test, vm_munmap(ADDR, SZ_4M), 0);
 	KUNIT_ASSERT_EQ(test, vfs_truncate(&file->f_path, size), 0);
@@ -396,7 +439,7 @@ static void again(struct kunit *test, struct file *file)
 	struct xe_svm_kunit *t = test->priv;
 
 	t->file = file;
-	t->before_bind = lose_pages;
+	t->at_bind = lose_pages;
 	mapping_map(test, file, ADDR, SZ_2M, RW, 0);
 	KUNIT_EXPECT_EQ(test, fault(test, ADDR + SZ_64K), 0);
 	KUNIT_EXPECT_EQ(test, t->binds, 3);
@@ -439,6 +482,7 @@ static void test_vram_only(struct kunit *test)
 	expect_not_bound(test, ADDR);
 	/* The range is as it was. */
 	KUNIT_ASSERT_NOT_NULL(test, range_at(t, ADDR));
+	KUNIT_EXPECT_EQ(test, xe_svm_range_size(range_at(t, ADDR)), SZ_2M);
 
 	/* No VRAM is an error. */
 	t->populate_err = -ENOSPC;
@@ -546,6 +590,7 @@ static void xe_svm_kunit_exit(struct kunit *test)
 static struct kunit_case xe_svm_cases[] = {
 	KUNIT_CASE(test_anon),
 	KUNIT_CASE(test_unmap),
+	KUNIT_CASE(test_unmap_late),
 	KUNIT_CASE(test_end_of_file),
 	KUNIT_CASE_PARAM(test_end_of_dax_file, mapping_gen_params),
 	KUNIT_CASE_PARAM(test_dax, mapping_gen_params),

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
- * KUnit tests of an SVM prefetch of xe: which of its ranges are left to be bound.
- * xe_vm.c is the kernel's own; each range says whether it has VRAM and pages.
+ * KUnit tests of xe's VM_BIND: for which devices it does what, and which ranges of
+ * an SVM prefetch are left to be bound. xe_vm.c is the kernel's own; each range says
+ * whether it has VRAM and pages.
  */
 #include <xe_vm.c>
+
+#include <kunit/device.h>
 
 #include "mocks.h"
 
@@ -54,6 +57,21 @@ void *xe_svm_private_page_owner(struct xe_vm *vm, bool force_smem)
 
 void xe_svm_range_debug(struct xe_svm_range *range, const char *operation)
 {
+}
+
+u16 xe_pat_index_get_coh_mode(struct xe_device *xe, u16 pat_index)
+{
+	return XE_COH_2WAY;
+}
+
+bool xe_pat_index_get_comp_en(struct xe_device *xe, u16 pat_index)
+{
+	return false;
+}
+
+bool xe_device_is_l2_flush_optimized(struct xe_device *xe)
+{
+	return false;
 }
 
 /* Ask for all ranges, which are for both of two tiles, and get those of @left. */
@@ -123,12 +141,47 @@ static void test_prefetch_vram(struct kunit *test)
 	expect_left(test, 0, 0xc);
 }
 
+/* Bind what @op says, of no object. */
+static int check_args(struct xe_vm_kunit *t, u32 op, u32 flags)
+{
+	struct drm_xe_vm_bind args = {
+		.num_binds = 1,
+		.bind = { .op = op, .flags = flags, .range = SZ_2M },
+	};
+	struct drm_xe_vm_bind_op *ops;
+
+	return vm_bind_ioctl_check_args(&t->xe, &t->vm, &args, &ops);
+}
+
+/* A device that does not reach all memory has no SVM and no userptrs. */
+static void test_device(struct kunit *test)
+{
+	struct xe_vm_kunit *t = test->priv;
+	u32 map = DRM_XE_VM_BIND_OP_MAP, userptr = DRM_XE_VM_BIND_OP_MAP_USERPTR;
+	u32 mirror = DRM_XE_VM_BIND_FLAG_CPU_ADDR_MIRROR;
+
+	KUNIT_EXPECT_EQ(test, check_args(t, map, mirror), 0);
+	KUNIT_EXPECT_EQ(test, check_args(t, userptr, 0), 0);
+	*t->xe.drm.dev->dma_mask = DMA_BIT_MASK(24);
+	KUNIT_EXPECT_EQ(test, check_args(t, map, mirror), -EOPNOTSUPP);
+	KUNIT_EXPECT_EQ(test, check_args(t, userptr, 0), -EOPNOTSUPP);
+	/* Anything else it has. */
+	KUNIT_EXPECT_EQ(test, check_args(t, map, DRM_XE_VM_BIND_FLAG_NULL), 0);
+	KUNIT_EXPECT_EQ(test, check_args(t, DRM_XE_VM_BIND_OP_UNMAP, 0), 0);
+}
+
 static int xe_vm_kunit_init(struct kunit *test)
 {
 	struct xe_vm_kunit *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
 
 	KUNIT_ASSERT_NOT_NULL(test, t);
+	t->xe.drm.dev = kunit_device_register(test, "xe_vm");
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, t->xe.drm.dev);
+	KUNIT_ASSERT_EQ(test, 0, dma_coerce_mask_and_coherent(t->xe.drm.dev,
+							      DMA_BIT_MASK(64)));
 	t->xe.info.tile_count = 2;
+	t->xe.pat.n_entries = 1;
+	t->vm.flags = XE_VM_FLAG_FAULT_MODE;
 	t->vm.xe = &t->xe;
 	t->vma.gpuva.flags = XE_VMA_SYSTEM_ALLOCATOR;
 	INIT_LIST_HEAD(&t->vops.list);
@@ -155,6 +208,7 @@ static void xe_vm_kunit_exit(struct kunit *test)
 static struct kunit_case xe_vm_cases[] = {
 	KUNIT_CASE(test_prefetch),
 	KUNIT_CASE(test_prefetch_vram),
+	KUNIT_CASE(test_device),
 	{}
 };
 
@@ -167,5 +221,5 @@ static struct kunit_suite xe_vm_suite = {
 
 kunit_test_suite(xe_vm_suite);
 
-MODULE_DESCRIPTION("KUnit tests of SVM prefetches of xe, without a GPU");
+MODULE_DESCRIPTION("KUnit tests of xe's VM_BIND, without a GPU");
 MODULE_LICENSE("Dual MIT/GPL");
