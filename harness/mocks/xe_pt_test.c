@@ -26,6 +26,11 @@ struct dma_fence *xe_migrate_update_pgtables(struct xe_migrate *m,
 	return ERR_PTR(t->err);
 }
 
+/* There are no such jobs: nothing is invalidated. */
+void xe_tlb_inval_job_put(struct xe_tlb_inval_job *job)
+{
+}
+
 const struct xe_range_fence_ops xe_range_fence_kfree_ops = {};
 
 void xe_vm_kill(struct xe_vm *vm, bool unlocked)

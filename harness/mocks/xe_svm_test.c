@@ -378,7 +378,7 @@ static void test_end_of_dax_file(struct kunit *test)
 {
 	const struct mapping_file *f = test->param_value;
 
-	if (!S_ISREG(file_inode(f->file)->i_mode))
+	if (!f->shift || !S_ISREG(file_inode(f->file)->i_mode))
 		kunit_skip(test, "not for this memory");
 	end_of_file(test, f->file);
 }
@@ -460,7 +460,7 @@ static void test_again_dax(struct kunit *test)
 {
 	const struct mapping_file *f = test->param_value;
 
-	if (!S_ISREG(file_inode(f->file)->i_mode))
+	if (!f->shift || !S_ISREG(file_inode(f->file)->i_mode))
 		kunit_skip(test, "not for this memory");
 	again(test, f->file);
 }

@@ -55,6 +55,10 @@ void *xe_svm_private_page_owner(struct xe_vm *vm, bool force_smem)
 	return NULL;
 }
 
+void xe_svm_range_migrate_to_smem(struct xe_vm *vm, struct xe_svm_range *range)
+{
+}
+
 void xe_svm_range_debug(struct xe_svm_range *range, const char *operation)
 {
 }
@@ -180,6 +184,7 @@ static int xe_vm_kunit_init(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, 0, dma_coerce_mask_and_coherent(t->xe.drm.dev,
 							      DMA_BIT_MASK(64)));
 	t->xe.info.tile_count = 2;
+	t->xe.info.mem_region_mask = 1;
 	t->xe.pat.n_entries = 1;
 	t->vm.flags = XE_VM_FLAG_FAULT_MODE;
 	t->vm.xe = &t->xe;
