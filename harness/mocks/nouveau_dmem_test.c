@@ -22,6 +22,7 @@
 
 struct dmem_kunit {
 	struct nouveau_drm drm;
+	struct nvkm_device nvkm;
 	struct drm_device dev;
 	struct nouveau_bo bo;
 	void *vram;
@@ -166,8 +167,9 @@ static int dmem_kunit_init(struct kunit *test)
 	mutex_init(&dmem->mutex);
 	INIT_LIST_HEAD(&dmem->chunks);
 	spin_lock_init(&dmem->lock);
+	t->nvkm.dev = t->dev.dev;
+	t->drm.nvkm = &t->nvkm;
 	t->drm.dev = &t->dev;
-	t->drm.client.drm = &t->drm;
 	t->drm.dmem = dmem;
 	test->priv = t;
 	return 0;
