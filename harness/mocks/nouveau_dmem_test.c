@@ -8,6 +8,7 @@
 
 #include <kunit/device.h>
 
+#include <linux/delay.h>
 #include <linux/dma-direct.h>
 #include <linux/uaccess.h>
 
@@ -16,7 +17,7 @@
 
 #define ADDR	SZ_16G
 #define RW	(PROT_READ | PROT_WRITE)
-/* As much of VRAM as the tests use, and where it begins. */
+/* As much of VRAM as the tests use at a time, and where it begins. */
 #define VRAM	SZ_4M
 #define OFFSET	SZ_16M
 
@@ -34,11 +35,14 @@ static struct dmem_kunit *to_kunit(struct nouveau_drm *drm)
 	return container_of(drm, struct dmem_kunit, drm);
 }
 
+/* Pages are handed out one beside the other, beginning with the last one. */
 static void *vram(struct dmem_kunit *t, u64 addr, u64 size)
 {
-	if (addr < OFFSET || addr + size > OFFSET + VRAM)
+	u64 offset = (addr - OFFSET) & (VRAM - 1);
+
+	if (addr < OFFSET || offset + size > VRAM)
 		return NULL;
-	return t->vram + (addr - OFFSET);
+	return t->vram + offset;
 }
 
 static int copy(struct nouveau_drm *drm, u64 npages, enum nouveau_aper dst_aper,
@@ -132,7 +136,8 @@ static void test_migrate(struct kunit *test)
 	to_vram(test, ADDR, ADDR + SZ_64K);
 	KUNIT_EXPECT_EQ(test, t->to_vram, 8);
 	KUNIT_EXPECT_EQ(test, t->clears, 8);
-	KUNIT_EXPECT_EQ(test, mapping_present_phys(ADDR), 0);
+	for (i = 0; i < 16; i++)
+		KUNIT_EXPECT_EQ(test, mapping_present_phys(ADDR + i * PAGE_SIZE), 0);
 
 	for (i = 0; i < 16; i++) {
 		KUNIT_ASSERT_EQ(test, get_user(val, p + i * 512), 0);
@@ -144,6 +149,7 @@ static void test_migrate(struct kunit *test)
 	t->to_vram = 0;
 	to_vram(test, ADDR, ADDR + SZ_64K);
 	KUNIT_EXPECT_EQ(test, t->to_vram, 16);
+	KUNIT_EXPECT_EQ(test, vm_munmap(ADDR, SZ_64K), 0);
 }
 
 static int dmem_kunit_init(struct kunit *test)
@@ -179,11 +185,14 @@ static void dmem_kunit_exit(struct kunit *test)
 {
 	struct nouveau_dmem_chunk *chunk, *next;
 	struct dmem_kunit *t = test->priv;
+	int i;
 
 	if (!t)
 		return;
-	vm_munmap(ADDR, SZ_64K);
 	list_for_each_entry_safe(chunk, next, &t->drm.dmem->chunks, list) {
+		/* The process that ran the test is about to be gone, or is. */
+		for (i = 0; i < 500 && READ_ONCE(chunk->callocated); i++)
+			msleep(20);
 		KUNIT_EXPECT_EQ(test, chunk->callocated, 0);
 		memunmap_pages(&chunk->pagemap);
 		release_mem_region(chunk->pagemap.range.start,
