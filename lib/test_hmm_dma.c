@@ -493,7 +493,10 @@ static long hmm_dma_ioctl(struct file *file, unsigned int cmd,
 	ret = mutex_lock_interruptible(&hdev->lock);
 	if (ret)
 		goto out_mm;
-	ret = hdev->dev ? hmm_dma_request(mirror, cmd, &args, buf) : -ENODEV;
+	if (hdev->dev || cmd == HMM_DMA_STATS)
+		ret = hmm_dma_request(mirror, cmd, &args, buf);
+	else
+		ret = -ENODEV;
 	mutex_unlock(&hdev->lock);
 
 	if (!ret && (cmd == HMM_DMA_READ || cmd == HMM_DMA_RAW_READ) &&

@@ -9,7 +9,8 @@
  *
  * Every request can return:
  *
- * -ENODEV:	The device was unbound from its driver. The file remains useless.
+ * -ENODEV:	The device was unbound from its driver. But for HMM_DMA_STATS the
+ *		file remains useless.
  * -ESRCH:	The process that opened the file has exited.
  * -EFAULT:	An address of the caller's own memory is bad.
  * -EINTR:	A signal came while it waited for another request.

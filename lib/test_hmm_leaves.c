@@ -36,6 +36,11 @@
 #define LEAVES_STICKY	(HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA | \
 			 HMM_PFN_P2PDMA_BUS)
 
+/* For the test of the test on a kernel before that was changed. */
+static bool clean;
+module_param(clean, bool, 0444);
+MODULE_PARM_DESC(clean, "Expect write access to clean entries as well");
+
 /*
  * What the page table says of [start, end): of a leaf, or of a stretch in which
  * no page is different.
@@ -120,9 +125,10 @@ static void leaf_set(struct leaf *leaf, unsigned long addr, unsigned long size,
 	leaf->counts = true;
 }
 
-static unsigned long leaf_flags(unsigned long size, bool write)
+/* Write access is to what is dirty, too. */
+static unsigned long leaf_flags(unsigned long size, bool write, bool dirty)
 {
-	return HMM_PFN_VALID | (write ? HMM_PFN_WRITE : 0) |
+	return HMM_PFN_VALID | (write && (dirty || clean) ? HMM_PFN_WRITE : 0) |
 	       (unsigned long)ilog2(size >> PAGE_SHIFT) << HMM_PFN_ORDER_SHIFT;
 }
 
@@ -138,9 +144,9 @@ static void leaf_set_hugetlb(struct leaf *leaf, unsigned long addr,
 			     unsigned long size, pte_t pte)
 {
 	leaf_set(leaf, addr, size, pte_pfn(pte));
-	leaf->entry |= leaf_flags(size, false) & ~HMM_PFN_VALID;
+	leaf->entry |= leaf_flags(size, false, false) & ~HMM_PFN_VALID;
 	if (pte_present(pte) && !pte_protnone(pte))
-		leaf->entry |= leaf_flags(size, pte_write(pte));
+		leaf->entry |= leaf_flags(size, pte_write(pte), pte_dirty(pte));
 }
 
 static void leaf_set_device_private(struct leaf *leaf, unsigned long addr,
@@ -151,7 +157,8 @@ static void leaf_set_device_private(struct leaf *leaf, unsigned long addr,
 	if (leaf->owner != owner)
 		return;
 	leaf_set(leaf, addr, size, softleaf_to_pfn(entry));
-	leaf->entry |= leaf_flags(size, softleaf_is_device_private_write(entry));
+	leaf->entry |= leaf_flags(size, softleaf_is_device_private_write(entry),
+				  true);
 }
 
 static void leaf_set_pte(struct leaf *leaf, unsigned long addr, pte_t pte,
@@ -174,7 +181,8 @@ static void leaf_set_pte(struct leaf *leaf, unsigned long addr, pte_t pte,
 	}
 	leaf_set(leaf, addr, PAGE_SIZE, pte_pfn(pte));
 	if (!pte_protnone(pte))
-		leaf->entry |= leaf_flags(PAGE_SIZE, pte_write(pte));
+		leaf->entry |= leaf_flags(PAGE_SIZE, pte_write(pte),
+					  pte_dirty(pte));
 }
 
 /* The PMD lock is held: what the PMD points to remains a page table. */
@@ -216,7 +224,8 @@ static void leaf_read_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
 	} else if (pmd_trans_huge(pmd)) {
 		leaf_set(leaf, addr, PMD_SIZE, pmd_pfn(pmd));
 		if (!pmd_protnone(pmd))
-			leaf->entry |= leaf_flags(PMD_SIZE, pmd_write(pmd));
+			leaf->entry |= leaf_flags(PMD_SIZE, pmd_write(pmd),
+						  pmd_dirty(pmd));
 	} else if (pmd_bad(pmd)) {
 		leaf->entry = HMM_PFN_ERROR;
 	} else {
@@ -241,7 +250,8 @@ static bool leaf_read_pud(struct vm_area_struct *vma, pud_t *pudp,
 					       (pte_t *)pudp));
 	} else if (pud_present(pud) && pud_leaf(pud)) {
 		leaf_set(leaf, addr, PUD_SIZE, pud_pfn(pud));
-		leaf->entry |= leaf_flags(PUD_SIZE, pud_write(pud));
+		leaf->entry |= leaf_flags(PUD_SIZE, pud_write(pud),
+					  pud_dirty(pud));
 	} else {
 		table = pud_present(pud);
 	}

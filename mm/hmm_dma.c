@@ -105,7 +105,6 @@
 #include <linux/iommu.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
-#include <linux/pagemap.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/slab.h>
 
@@ -271,24 +270,13 @@ static inline void hmm_dma_add_gone(struct device *dev, struct hmm_dma_map *map,
 	gone->end = end;
 }
 
-/*
- * Whatever has to be done for each block. What the device may have written is
- * dirty, as it would be if the CPU had. The page is still there: whoever frees
- * it has to pass the notifier first. ZONE_DEVICE memory has no page cache that
- * wants to know; a DAX file system tracks dirty blocks by faults for writing.
- */
+/* Whatever has to be done for each block. */
 static void hmm_dma_unmap_block(struct device *dev, struct hmm_dma_map *map,
 				struct hmm_dma_gone *gone, unsigned long entry,
 				unsigned long addr, unsigned long end)
 {
 	if (entry & HMM_PFN_P2PDMA_BUS)
 		return;
-	if ((entry & (HMM_PFN_WRITE | HMM_PFN_P2PDMA)) == HMM_PFN_WRITE) {
-		struct folio *folio = page_folio(hmm_pfn_to_page(entry));
-
-		if (!folio_is_zone_device(folio))
-			folio_mark_dirty(folio);
-	}
 	if (map->leaf_dma)
 		dma_unmap_phys(dev, *hmm_dma_stored(map, addr,
 						    hmm_pfn_to_map_order(entry)),
@@ -407,8 +395,8 @@ EXPORT_SYMBOL_GPL(hmm_range_dma_widen);
  *
  * All blocks of which [@start, @end) holds a part are unmapped, see
  * hmm_range_dma_widen(); what of [@start, @end) is not mapped or not in the
- * window does no harm. When it returns no translation is left. What was mapped
- * for writing is marked dirty, unless it is ZONE_DEVICE memory.
+ * window does no harm. When it returns no translation is left. Pages need not be
+ * marked dirty: what hmm_range_fault() lets a device write to is dirty.
  *
  * The device must not use the addresses any more: a driver first clears its own
  * page table, and waits until the device has seen that.
@@ -567,16 +555,15 @@ static long hmm_dma_special(struct hmm_dma_mapper *m, struct page *page)
 
 static inline long hmm_dma_kind(struct hmm_dma_mapper *m, unsigned long entry)
 {
-	struct page *page = hmm_pfn_to_page(entry);
-
-	if (!is_zone_device_page(page)) {
-		if (entry & HMM_PFN_WRITE)
-			m->map->each = true;	/* to be marked dirty */
+	switch (hmm_pfn_to_memory(entry)) {
+	case HMM_MEMORY_SYSTEM:
 		return 0;
+	case HMM_MEMORY_DEVICE:
+	case HMM_MEMORY_P2PDMA:
+		return hmm_dma_special(m, hmm_pfn_to_page(entry));
+	default:
+		return -EREMOTEIO;
 	}
-	if (hmm_pfn_to_memory(entry) == HMM_MEMORY_SYSTEM)	/* DAX */
-		return 0;
-	return hmm_dma_special(m, page);
 }
 
 /*
@@ -768,7 +755,8 @@ static void hmm_dma_unwind(struct hmm_dma_mapper *m, unsigned long end)
  * * %-EINVAL - The range is not in the window.
  * * %-ENOMEM - No memory for the record or the IOMMU's page table, or no DMA
  *   address to be had.
- * * %-EREMOTEIO - The range has memory of a PCI device that @dev cannot reach.
+ * * %-EREMOTEIO - The range has memory of a PCI device that @dev cannot reach, or
+ *   of a type that HMM does not know.
  */
 int hmm_range_dma_map(struct device *dev, struct hmm_dma_map *map,
 		      struct hmm_range *range)

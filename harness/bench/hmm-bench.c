@@ -296,8 +296,8 @@ static void folios_of_64k(bool on)
 		char path[80];
 		FILE *f;
 
-		snprintf(path, sizeof(path), "/sys/kernel/mm/transparent_hugepage/hugepages-%s/enabled",
-			 names[i]);
+		snprintf(path, sizeof(path),
+			 "/sys/kernel/mm/transparent_hugepage/hugepages-%s/enabled", names[i]);
 		f = fopen(path, "w");
 		if (!f || fputs(on == !i ? "madvise" : "never", f) < 0 || fclose(f))
 			err(1, "%s", path);

@@ -21,6 +21,7 @@
 #include <linux/delay.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/migrate.h>
 #include <linux/mman.h>
 #include <linux/moduleparam.h>
 #include <linux/uaccess.h>
@@ -365,6 +366,37 @@ static void test_atomic(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, nvkm_mmu_kunit_walk(t->gpu, addr).kind, KUNIT_SMALL);
 }
 
+/* What nouveau itself migrates is taken from the GPU before it is copied. */
+static void test_migrate(struct kunit *test)
+{
+	unsigned long addr = svm_kunit_mmap(test, NULL, 0, SZ_1M, RW, MAP_PRIVATE);
+	struct svm_kunit *t = test->priv;
+	unsigned long src = 0, dst = 0;
+	struct migrate_vma args = {
+		.start		= addr,
+		.end		= addr + SZ_4K,
+		.src		= &src,
+		.dst		= &dst,
+		.pgmap_owner	= t->drm->dev,
+		.flags		= MIGRATE_VMA_SELECT_SYSTEM,
+	};
+
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
+
+	mmap_read_lock(current->mm);
+	args.vma = vma_lookup(current->mm, addr);
+	KUNIT_EXPECT_EQ(test, migrate_vma_setup(&args), 0);
+	KUNIT_EXPECT_EQ(test, args.cpages, 1);
+	expect_no_page(test, addr);
+	/* There is nowhere to go: it stays. */
+	migrate_vma_finalize(&args);
+	mmap_read_unlock(current->mm);
+
+	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
+}
+
 /* A fault that fails, the next one does not. */
 static void test_errors(struct kunit *test)
 {
@@ -489,7 +521,6 @@ static void test_dax_edge(struct kunit *test)
 			KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, start + SZ_4K,
 							      FAULT_WRITE), 0);
 			expect_page(test, start + SZ_4K, KUNIT_SMALL, NVKM_VMM_PFN_W);
-			expect_page(test, start + SZ_4K, KUNIT_SMALL, NVKM_VMM_PFN_W);
 			KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, SVM_KUNIT_UNMANAGED -
 							      SZ_4K, FAULT_READ), 0);
 			expect_page(test, SVM_KUNIT_UNMANAGED - SZ_4K, KUNIT_SMALL,
@@ -511,6 +542,7 @@ static struct kunit_case svm_kunit_cases[] = {
 	KUNIT_CASE(test_anon),
 	KUNIT_CASE(test_read_only),
 	KUNIT_CASE(test_atomic),
+	KUNIT_CASE(test_migrate),
 	KUNIT_CASE(test_errors),
 	/* Before test_dax punches holes. */
 	KUNIT_CASE(test_dax_edge),

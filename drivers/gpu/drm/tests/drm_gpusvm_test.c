@@ -25,6 +25,7 @@
 #include <linux/mman.h>
 #include <linux/module.h>
 #include <linux/pci.h>
+#include <linux/swiotlb.h>
 
 #include <drm/drm_device.h>
 #include <drm/drm_gpusvm.h>
@@ -527,6 +528,81 @@ static void test_refused(struct kunit *test)
 		kunit_skip(test, "no file with shift 0 in dax");
 }
 
+/* A device that does not reach all memory, or has been given a bounce buffer. */
+static void test_check_device(struct kunit *test)
+{
+	struct gpusvm_test *t = test->priv;
+	u64 mask = *t->drm.dev->dma_mask;
+
+	KUNIT_EXPECT_EQ(test, drm_gpusvm_check_device(&t->drm), 0);
+	*t->drm.dev->dma_mask = DMA_BIT_MASK(24);
+	KUNIT_EXPECT_EQ(test, drm_gpusvm_check_device(&t->drm), -EOPNOTSUPP);
+	*t->drm.dev->dma_mask = mask;
+
+	dev_clear_dma_skip_sync(t->drm.dev);
+	KUNIT_EXPECT_EQ(test, drm_gpusvm_check_device(&t->drm), -EOPNOTSUPP);
+	dev_set_dma_skip_sync(t->drm.dev);
+	KUNIT_EXPECT_EQ(test, drm_gpusvm_check_device(&t->drm), 0);
+}
+
+/*
+ * Bouncing is forced, as in a confidential guest: no mapping, and no error of the
+ * process. It makes no difference behind an IOMMU.
+ */
+static void test_no_bounce(struct kunit *test)
+{
+	struct gpusvm_test *t = test->priv;
+	struct io_tlb_mem *mem = t->drm.dev->dma_io_tlb_mem, *forced;
+	struct gpusvm_test_range *range;
+	struct drm_gpusvm_ctx ctx = {};
+
+	forced = kunit_kzalloc(test, sizeof(*forced), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, forced);
+	/* The same buffers, if there are any. */
+	if (mem)
+		*forced = *mem;
+	forced->force_bounce = true;
+
+	map(test, NULL, ADDR, SZ_64K, RW, 0);
+	gpusvm_begin(test, SZ_64K);
+	range = range_at(test, ADDR, &ctx);
+	t->drm.dev->dma_io_tlb_mem = forced;
+	if (t->iommu) {
+		KUNIT_EXPECT_EQ(test, get_pages(test, range, &ctx), 0);
+	} else {
+		KUNIT_EXPECT_EQ(test, get_pages(test, range, &ctx), -ENOMEM);
+		expect_none(test, &range->pages, 0);
+	}
+	gpusvm_end(t);
+	t->drm.dev->dma_io_tlb_mem = mem;
+	KUNIT_EXPECT_EQ(test, drm_gpusvm_check_device(&t->drm), 0);
+
+	gpusvm_begin(test, SZ_64K);
+	range = range_at(test, ADDR, &ctx);
+	KUNIT_ASSERT_EQ(test, get_pages(test, range, &ctx), 0);
+	expect_range(test, range, PAGE_SHIFT);
+}
+
+/* A range that is no larger than asked for. */
+static void test_max_chunk_size(struct kunit *test)
+{
+	struct drm_gpusvm_ctx ctx = { .max_chunk_size = SZ_1M };
+	struct gpusvm_test_range *range;
+
+	map(test, NULL, ADDR, SZ_2M, RW, 0);
+	gpusvm_begin(test, SZ_2M);
+	range = range_at(test, ADDR, &ctx);
+	KUNIT_EXPECT_EQ(test, drm_gpusvm_range_size(&range->base), SZ_64K);
+	ctx.max_chunk_size = SZ_4K;
+	range = range_at(test, ADDR + SZ_1M, &ctx);
+	KUNIT_EXPECT_EQ(test, drm_gpusvm_range_size(&range->base), SZ_4K);
+	KUNIT_ASSERT_EQ(test, get_pages(test, range, &ctx), 0);
+	expect_range(test, range, PAGE_SHIFT);
+	/* A range that is there already is taken as it is. */
+	range = range_at(test, ADDR + SZ_4K, &ctx);
+	KUNIT_EXPECT_EQ(test, drm_gpusvm_range_size(&range->base), SZ_64K);
+}
+
 /* Once for each suite: the results are in there. */
 #define GPUSVM_CASES { \
 	KUNIT_CASE(test_anon), \
@@ -536,6 +612,9 @@ static void test_refused(struct kunit *test)
 	KUNIT_CASE_SLOW(test_dax), \
 	KUNIT_CASE(test_dax_truncate), \
 	KUNIT_CASE(test_refused), \
+	KUNIT_CASE(test_check_device), \
+	KUNIT_CASE(test_no_bounce), \
+	KUNIT_CASE(test_max_chunk_size), \
 	{} \
 }
 
@@ -585,7 +664,8 @@ static int gpusvm_iommu_init(struct kunit *test)
 						  t->drm.dev));
 	t->iommu = iommu_get_domain_for_dev(t->drm.dev);
 	KUNIT_ASSERT_NOT_NULL(test, t->iommu);
-	return 0;
+	/* Behind an IOMMU that is all memory. */
+	return dma_set_mask_and_coherent(t->drm.dev, DMA_BIT_MASK(32));
 }
 
 static void gpusvm_suite_exit(struct kunit_suite *suite)

@@ -25,6 +25,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,10 +33,12 @@
 #include <unistd.h>
 #include <linux/memfd.h>
 #include <linux/mman.h>
+#include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 /*
  * This is a private UAPI to the kernel test module so it isn't exported
@@ -574,6 +577,141 @@ TEST_F_TIMEOUT(hmm_dax, revoke, 300)
 	ASSERT_EQ(ftruncate(self->fd, leaf), 0);
 	ASSERT_EQ(dmirror(self->dmirror, HMM_DMIRROR_READ, self->map + leaf,
 			  self->buf, n), -EFAULT);
+}
+
+/*
+ * A private mapping: one thread writes bytes and drops what there is, so that
+ * PMD leaves and page tables take turns, another reads by the device. Memory is
+ * plentiful: no fault is to end with -ENOMEM, and the file stays as it is.
+ */
+struct private_race {
+	char *map;
+	size_t size;
+	volatile bool stop;
+};
+
+static void *private_writer(void *arg)
+{
+	struct private_race *race = arg;
+	unsigned int random = 1;
+
+	while (!race->stop) {
+		random = random * 1103515245 + 12345;
+		if (random >> 28)
+			race->map[(random >> 4) % race->size] = random;
+		else
+			madvise(race->map, race->size, MADV_DONTNEED);
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(hmm_dax, private_race, 120)
+{
+	struct private_race race = { .size = MB(2) };
+	unsigned int i, done = 0;
+	int ret = 0;
+	pthread_t t;
+
+	if (variant->backing != FS)
+		SKIP(return, "not for this memory");
+	fill(self->map, race.size, 0, 7);
+	race.map = mmap(self->map, race.size, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_FIXED, self->fd, 0);
+	ASSERT_EQ(race.map, self->map);
+	ASSERT_EQ(pthread_create(&t, NULL, private_writer, &race), 0);
+	for (i = 0; i < 400 && (!ret || ret == -EBUSY); i++) {
+		ret = dmirror(self->dmirror, HMM_DMIRROR_READ, race.map,
+			      self->buf, WINDOW / self->page);
+		done += !ret;
+	}
+	race.stop = true;
+	ASSERT_EQ(pthread_join(t, NULL), 0);
+	ASSERT_NE(ret, -ENOMEM);
+	ASSERT_TRUE(!ret || ret == -EBUSY);
+	ASSERT_GT(done, 0);
+	ASSERT_EQ(pread(self->fd, self->buf, WINDOW, 0), (ssize_t)WINDOW);
+	ASSERT_EQ(differs(self->buf, WINDOW, 0, 7), -1);
+}
+
+/*
+ * Asynchronous write protection by userfaultfd, before anything is mapped: the
+ * device and the CPU fault in what is marked, and both can write.
+ */
+TEST_F(hmm_dax, uffd_wp)
+{
+	struct uffdio_api api = {
+		.api = UFFD_API,
+		.features = UFFD_FEATURE_WP_ASYNC |
+			    UFFD_FEATURE_WP_UNPOPULATED,
+	};
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)self->map, MB(2) },
+		.mode = UFFDIO_REGISTER_MODE_WP,
+	};
+	struct uffdio_writeprotect wp = {
+		.range = reg.range,
+		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
+	};
+	size_t half = WINDOW / 2;
+	int uffd;
+
+	if (variant->backing != FS)
+		SKIP(return, "not for this memory");
+	uffd = syscall(__NR_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+	ASSERT_GE(uffd, 0);
+	if (ioctl(uffd, UFFDIO_API, &api))
+		SKIP(return, "no asynchronous write protection");
+	fill(self->map, WINDOW, 0, 8);
+	ASSERT_TRUE(make_cold(self->map, variant->size, self->fd));
+	ASSERT_EQ(ioctl(uffd, UFFDIO_REGISTER, &reg), 0);
+	ASSERT_EQ(ioctl(uffd, UFFDIO_WRITEPROTECT, &wp), 0);
+
+	ASSERT_EQ(dmirror(self->dmirror, HMM_DMIRROR_READ, self->map, self->buf,
+			  half / self->page), 0);
+	ASSERT_EQ(differs(self->buf, half, 0, 8), -1);
+	ASSERT_EQ(differs(self->map + half, half / 2, half, 8), -1);
+
+	/* Over what was read, and over marks. */
+	fill(self->buf, WINDOW, 0, 9);
+	ASSERT_EQ(dmirror(self->dmirror, HMM_DMIRROR_WRITE, self->map,
+			  self->buf, WINDOW / self->page - 1), 0);
+	fill(self->map + WINDOW - self->page, self->page, WINDOW - self->page,
+	     9);
+	ASSERT_EQ(differs(self->map, WINDOW, 0, 9), -1);
+	close(uffd);
+}
+
+/*
+ * The CPU or the device reads, then the device writes: one more fault for each
+ * leaf, also where the read has made it writable, because it is clean.
+ */
+TEST_F_TIMEOUT(hmm_dax, write_after_read, 300)
+{
+	size_t leaf = variant->size / self->nleaves;
+	size_t part = leaf < WINDOW / 2 ? WINDOW / 2 : leaf;
+	size_t n = (part < WINDOW ? part : WINDOW) / self->page;
+	long before, taken, expected = part / leaf;
+	size_t i, j;
+
+	for (i = 0; i < 2; i++) {
+		char *map = self->map + i * part;
+
+		if (i)
+			ASSERT_EQ(dmirror(self->dmirror, HMM_DMIRROR_READ, map,
+					  self->buf, n), 0);
+		for (j = 0; !i && j < part; j += leaf)
+			FORCE_READ(map[j]);
+		fill(self->buf, n * self->page, i * part, 10);
+		before = faults_taken();
+		ASSERT_EQ(dmirror(self->dmirror, HMM_DMIRROR_WRITE, map,
+				  self->buf, n), 0);
+		taken = faults_taken() - before;
+		/* A read fault of shared hugetlb installs a dirty entry. */
+		if (variant->backing != HUGETLB)
+			ASSERT_GE(taken, expected);
+		ASSERT_LE(taken, expected + NOISE);
+		ASSERT_EQ(differs(map, n * self->page, i * part, 10), -1);
+	}
 }
 
 TEST_HARNESS_MAIN

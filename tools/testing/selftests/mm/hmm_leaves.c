@@ -3,15 +3,16 @@
  * Is what hmm_range_fault() says of memory what the page table says? The module
  * lib/test_hmm_leaves.c compares the two, here is the memory: mapped by leaves
  * of every size, holes among them (exact), and changed by other threads all the
- * time (races). Drivers that are broken on purpose show that the latter would
- * be seen (mutants).
+ * time (races), also by what only puts marks into the page table (marks).
+ * Drivers that are broken on purpose show that the latter would be seen (mutants).
  *
  * The memory is named in the environment as for hmm_dax.c: HMM_DAX_EXT4 and _XFS
  * are folders on file systems mounted with -o dax that give files 2 MiB-aligned
  * blocks, HMM_DAX_DEV_4K, _2M and _1G are device-dax nodes of that alignment,
  * which hold 2 MiB, 16 MiB and 2 GiB. What is not named is skipped.
  *
- *   HMM_LEAVES_FAULTS	range faults in each variant of races, 4000 by default
+ *   HMM_LEAVES_FAULTS	range faults in each variant of races, 4000 by default;
+ *			an eighth of that in each of marks
  *   HMM_LEAVES_SEED	another number, other random ranges
  */
 #include "kselftest_harness.h"
@@ -29,8 +30,10 @@
 #include <unistd.h>
 #include <linux/memfd.h>
 #include <linux/mman.h>
+#include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 /*
@@ -41,8 +44,8 @@
 #include <lib/test_hmm_uapi.h>
 #include <mm/vm_util.h>
 
-enum backing { ANON, THP, MIX, ZERO, PRIVATE, PRIVATE_THP, HUGETLB, FS, HOLES,
-	       DEV };
+enum backing { ANON, THP, MIX, ZERO, PRIVATE, PRIVATE_THP, HUGETLB, SHMEM, FS,
+	       HOLES, DEV };
 
 /* Memory under test. */
 struct memory {
@@ -169,6 +172,7 @@ static int prepare(struct memory *m)
 			ret = to_device(m, MB(6) + 3 * page, 7 * page);
 		break;
 	case HUGETLB:
+	case SHMEM:
 	case FS:
 	case HOLES:
 	case DEV:
@@ -245,6 +249,12 @@ static const char *setup_memory(struct memory *m, enum backing kind,
 			return "not enough free hugetlb pages";
 		if (ftruncate(m->fd, size))
 			return "memfd cannot be made larger";
+		break;
+	case SHMEM:
+		m->fd = memfd_create("hmm_leaves", 0);
+		if (m->fd < 0 || ftruncate(m->fd, size))
+			return "no shared memory";
+		m->leaf = m->page;
 		break;
 	case PRIVATE:
 	case PRIVATE_THP:
@@ -594,9 +604,36 @@ TEST_F_TIMEOUT(exact, vmas, 120)
 	log_exact(_metadata, self);
 }
 
+/* What leaves the memory in place, and marks or write-protects its entries. */
+enum mark {
+	MARK_WP,		/* by userfaultfd; somebody resolves it */
+	MARK_WP_ASYNC,		/* by userfaultfd; the fault resolves it */
+	MARK_GUARD,
+	MARK_SOFT_DIRTY,
+	MARK_FREE,
+	MARK_PROTECT,		/* as NUMA balancing does, but for all to see */
+	MARK_KSM,
+	NMARKS
+};
+
+static const char * const mark_names[] = {
+	[MARK_WP] = "write-protected by userfaultfd",
+	[MARK_WP_ASYNC] = "write-protected by userfaultfd, async",
+	[MARK_GUARD] = "guard installed",
+	[MARK_SOFT_DIRTY] = "soft-dirty cleared",
+	[MARK_FREE] = "MADV_FREE",
+	[MARK_PROTECT] = "PROT_NONE and back",
+	[MARK_KSM] = "MADV_MERGEABLE or MADV_UNMERGEABLE",
+};
+
+#define BIT(n)		(1U << (n))
+
 /* Memory that several threads race for. */
 struct race {
 	struct memory m;
+	unsigned int marks;	/* 0: all that disturb_*() does */
+	int uffd;		/* -1: none */
+	int clear_refs;
 	int fd;			/* of /dev/hmm_leaves */
 	uintptr_t start;	/* what is mirrored */
 	size_t npages;
@@ -612,6 +649,8 @@ struct race {
 	unsigned long long retries;
 	unsigned long long errors;
 	unsigned long long pages;
+	unsigned long long marked[NMARKS];
+	long merged;		/* most pages that KSM had at a time */
 	struct hmm_leaves_diff diff;
 	int error;		/* errno of an ioctl() that failed */
 	unsigned int running;	/* threads */
@@ -862,6 +901,71 @@ static void disturb_device(struct memory *m, struct pick *p)
 	}
 }
 
+static int write_protect(struct race *r, char *at, size_t size, __u64 mode)
+{
+	struct uffdio_writeprotect wp = {
+		.range = { (uintptr_t)at, size },
+		.mode = mode,
+	};
+
+	return ioctl(r->uffd, UFFDIO_WRITEPROTECT, &wp);
+}
+
+static int set_mark(struct race *r, struct pick *p, enum mark mark)
+{
+	int ret;
+
+	switch (mark) {
+	case MARK_WP:
+	case MARK_WP_ASYNC:
+		return write_protect(r, p->at, p->size,
+				     pick_number(p, 4) ?
+				     UFFDIO_WRITEPROTECT_MODE_WP : 0);
+	case MARK_GUARD:
+		ret = madvise(p->at, p->size, MADV_GUARD_INSTALL);
+		madvise(p->at, p->size, MADV_GUARD_REMOVE);
+		return ret;
+	case MARK_SOFT_DIRTY:
+		return pwrite(r->clear_refs, "4", 1, 0) == 1 ? 0 : -1;
+	case MARK_FREE:
+		return madvise(p->at, p->size, MADV_FREE);
+	case MARK_PROTECT:
+		ret = mprotect(p->at, p->size, PROT_NONE);
+		mprotect(p->at, p->size, PROT_READ | PROT_WRITE);
+		return ret;
+	case MARK_KSM:
+		return madvise(p->at, p->size, pick_number(p, 4) ?
+			       MADV_MERGEABLE : MADV_UNMERGEABLE);
+	default:
+		return -1;
+	}
+}
+
+/* One mark, and at times what brings the pages or large leaves back. */
+static void disturb_marks(struct race *r, struct pick *p)
+{
+	unsigned int mark = pick_number(p, NMARKS);
+	struct memory *m = &r->m;
+
+	pick_part(p, m, m->leaf == m->page ? MB(1) >> pick_number(p, 8) :
+					     m->size);
+	if (r->marks & BIT(mark) && !set_mark(r, p, mark)) {
+		pthread_mutex_lock(&r->lock);
+		r->marked[mark]++;
+		pthread_mutex_unlock(&r->lock);
+	}
+	switch (pick_number(p, 4)) {
+	case 0:
+		madvise(p->at, p->size, MADV_POPULATE_WRITE);
+		break;
+	case 1:
+		if (m->backing == THP || m->backing == SHMEM)
+			madvise(m->map + p->offset / MB(2) * MB(2), MB(2),
+				MADV_COLLAPSE);
+		break;
+	}
+}
+
 static void *disturber(void *arg)
 {
 	struct runner *runner = arg;
@@ -869,6 +973,10 @@ static void *disturber(void *arg)
 	struct pick p = { .random = runner->random, .side = runner->side };
 
 	while (!stopped(r)) {
+		if (r->marks) {
+			disturb_marks(r, &p);
+			continue;
+		}
 		switch (r->m.backing) {
 		case FS:
 			disturb_file(&r->m, &p);
@@ -921,8 +1029,16 @@ static int run_race(struct race *r, time_t seconds)
 	 */
 	while (running(r)) {
 		usleep(20000);
-		if (r->m.backing == FS)
+		if (r->m.backing == FS && !r->marks)
 			map_again(&r->m, 0, r->m.size);
+		/* For those who wait for it, the racers' faults among them. */
+		if (r->marks & BIT(MARK_WP))
+			write_protect(r, r->m.map, r->m.size, 0);
+		if (r->marks & BIT(MARK_KSM)) {
+			long merged = ksm_get_self_merging_pages();
+
+			r->merged = merged > r->merged ? merged : r->merged;
+		}
 	}
 	for (i = 0; i < n; i++)
 		pthread_join(runners[i].thread, NULL);
@@ -936,6 +1052,8 @@ static const char *setup_race(struct race *r, enum backing kind,
 
 	r->m.fd = -1;
 	r->m.dmirror = -1;
+	r->uffd = -1;
+	r->clear_refs = -1;
 	r->seed = env_number("HMM_LEAVES_SEED", 1) << 32;
 	r->chunk = 50;
 	r->fd = open("/dev/hmm_leaves", O_RDWR);
@@ -960,6 +1078,12 @@ static void teardown_race(struct race *r)
 {
 	if (r->fd >= 0)
 		close(r->fd);
+	if (r->uffd >= 0)
+		close(r->uffd);
+	if (r->clear_refs >= 0)
+		close(r->clear_refs);
+	if (r->marks & BIT(MARK_KSM))
+		ksm_stop();
 	teardown_memory(&r->m);
 }
 
@@ -1044,6 +1168,226 @@ TEST_F_TIMEOUT(races, races, 7200)
 	ASSERT_GT(r->checked * 20, r->faults);
 	if (r->quota >= 1000)
 		ASSERT_GT(r->retries, 0);
+}
+
+/* Have all of the memory registered for write protection. */
+static const char *setup_wp(struct race *r)
+{
+	struct uffdio_api api = {
+		.api = UFFD_API,
+		.features = UFFD_FEATURE_WP_UNPOPULATED |
+			    UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
+	};
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)r->m.map, r->m.size },
+		.mode = UFFDIO_REGISTER_MODE_WP,
+	};
+
+	if (r->marks & BIT(MARK_WP_ASYNC))
+		api.features |= UFFD_FEATURE_WP_ASYNC;
+	r->uffd = syscall(__NR_userfaultfd, O_CLOEXEC);
+	if (r->uffd < 0 || ioctl(r->uffd, UFFDIO_API, &api))
+		return "no userfaultfd that write-protects files";
+	if (ioctl(r->uffd, UFFDIO_REGISTER, &reg))
+		return "userfaultfd does not take this memory";
+	return NULL;
+}
+
+FIXTURE(marks)
+{
+	struct race r;
+};
+
+/*
+ * Files have either guards or write protection: to install a guard, madvise()
+ * zaps what is there, which leaves userfaultfd's markers, and tries again, for
+ * as long as there are any.
+ */
+
+FIXTURE_VARIANT(marks)
+{
+	enum backing backing;
+	const char *env;
+	size_t leaf;
+	size_t size;
+	unsigned int marks;
+};
+
+FIXTURE_VARIANT_ADD(marks, anon)
+{
+	THP, NULL, MB(2), MB(8),
+	BIT(MARK_WP) | BIT(MARK_GUARD) | BIT(MARK_SOFT_DIRTY) |
+	BIT(MARK_FREE) | BIT(MARK_PROTECT)
+};
+
+FIXTURE_VARIANT_ADD(marks, anon_async)
+{
+	THP, NULL, MB(2), MB(8),
+	BIT(MARK_WP_ASYNC) | BIT(MARK_GUARD) | BIT(MARK_SOFT_DIRTY) |
+	BIT(MARK_FREE) | BIT(MARK_PROTECT)
+};
+
+FIXTURE_VARIANT_ADD(marks, anon_ksm)
+{
+	ANON, NULL, KB(4), MB(2),
+	BIT(MARK_KSM) | BIT(MARK_SOFT_DIRTY) | BIT(MARK_PROTECT)
+};
+
+FIXTURE_VARIANT_ADD(marks, shmem)
+{
+	SHMEM, NULL, KB(4), MB(4),
+	BIT(MARK_WP) | BIT(MARK_SOFT_DIRTY) | BIT(MARK_PROTECT)
+};
+
+FIXTURE_VARIANT_ADD(marks, hugetlb)
+{
+	HUGETLB, NULL, MB(2), MB(8),
+	BIT(MARK_WP) | BIT(MARK_PROTECT)
+};
+
+FIXTURE_VARIANT_ADD(marks, ext4)
+{
+	FS, "HMM_DAX_EXT4", MB(2), MB(4),
+	BIT(MARK_WP_ASYNC) | BIT(MARK_SOFT_DIRTY) | BIT(MARK_PROTECT)
+};
+
+FIXTURE_VARIANT_ADD(marks, xfs)
+{
+	FS, "HMM_DAX_XFS", MB(2), MB(4),
+	BIT(MARK_GUARD) | BIT(MARK_SOFT_DIRTY) | BIT(MARK_PROTECT)
+};
+
+FIXTURE_VARIANT_ADD(marks, devdax_4k)
+{
+	DEV, "HMM_DAX_DEV_4K", KB(4), MB(2),
+	BIT(MARK_WP_ASYNC) | BIT(MARK_SOFT_DIRTY) | BIT(MARK_PROTECT)
+};
+
+/* Guards and userfaultfd are refused there. */
+FIXTURE_VARIANT_ADD(marks, devdax_2m)
+{
+	DEV, "HMM_DAX_DEV_2M", MB(2), MB(16),
+	BIT(MARK_SOFT_DIRTY) | BIT(MARK_PROTECT)
+};
+
+FIXTURE_SETUP(marks)
+{
+	struct race *r = &self->r;
+	const char *missing = setup_race(r, variant->backing, variant->env,
+					 variant->leaf, variant->size);
+
+	if (missing)
+		SKIP(return, "%s", missing);
+	r->marks = variant->marks;
+	if (r->marks & (BIT(MARK_WP) | BIT(MARK_WP_ASYNC))) {
+		missing = setup_wp(r);
+		if (missing)
+			SKIP(return, "%s", missing);
+	}
+	if (r->marks & BIT(MARK_SOFT_DIRTY)) {
+		r->clear_refs = open("/proc/self/clear_refs", O_WRONLY);
+		if (r->clear_refs < 0)
+			SKIP(return, "no soft-dirty on this kernel");
+	}
+	/* ksmd does not run before it has memory to scan. */
+	if (r->marks & BIT(MARK_KSM) &&
+	    (madvise(r->m.map, r->m.size, MADV_MERGEABLE) || ksm_start() < 0))
+		SKIP(return, "no KSM on this kernel");
+}
+
+FIXTURE_TEARDOWN(marks)
+{
+	teardown_race(&self->r);
+}
+
+/* Dense and leaf-only output of all of it, against the page table. */
+static int compare_marks(struct race *r, unsigned int flags)
+{
+	static const unsigned int ways[] = {
+		0, HMM_LEAVES_LEAF_ONLY | HMM_LEAVES_POISON
+	};
+	int ret = 0, i;
+
+	for (i = 0; i < 2 && !ret; i++) {
+		struct hmm_leaves_check cmd = {
+			.addr = r->start,
+			.npages = r->npages,
+			.mirror_addr = r->start,
+			.mirror_npages = r->npages,
+			.seed = ++r->seed,
+			.flags = flags | ways[i],
+		};
+
+		ret = ioctl(r->fd, HMM_LEAVES_CHECK, &cmd) ? -errno : cmd.error;
+		if (ret == -EUCLEAN)
+			ksft_print_msg("flags %#x: %s differs: %#llx, not %#llx\n",
+				       cmd.flags, what_differs(&cmd.diff),
+				       (unsigned long long)cmd.diff.got,
+				       (unsigned long long)cmd.diff.want);
+	}
+	return ret;
+}
+
+/* While nobody else changes it: each mark on memory that is mapped or not. */
+TEST_F_TIMEOUT(marks, exact, 120)
+{
+	struct race *r = &self->r;
+	struct memory *m = &r->m;
+	unsigned int mark, mapped;
+	int ret;
+
+	for (mark = 0; mark < NMARKS; mark++) {
+		/* Who writes to it has to wait; KSM takes its time. */
+		if (mark == MARK_WP || mark == MARK_KSM || mark == MARK_PROTECT)
+			continue;
+		if (!(r->marks & BIT(mark)))
+			continue;
+		for (mapped = 0; mapped < 2; mapped++) {
+			struct pick all = { .at = m->map, .size = m->size };
+
+			madvise(m->map, m->size, MADV_DONTNEED);
+			if (mapped)
+				madvise(m->map, m->size, MADV_POPULATE_WRITE);
+			if (mark == MARK_WP_ASYNC)
+				ret = write_protect(r, m->map, m->size,
+						    UFFDIO_WRITEPROTECT_MODE_WP);
+			else if (mark == MARK_GUARD)
+				ret = madvise(m->map, m->size,
+					      MADV_GUARD_INSTALL);
+			else
+				ret = set_mark(r, &all, mark);
+			ASSERT_EQ(ret, 0)
+				TH_LOG("%s", mark_names[mark]);
+			EXPECT_EQ(compare_marks(r, 0), 0);
+			ret = mark == MARK_GUARD ? -EFAULT : 0;
+			EXPECT_EQ(compare_marks(r, HMM_LEAVES_READ), ret);
+			EXPECT_EQ(compare_marks(r, HMM_LEAVES_WRITE), ret);
+			if (mark == MARK_GUARD)
+				madvise(m->map, m->size, MADV_GUARD_REMOVE);
+		}
+	}
+}
+
+TEST_F_TIMEOUT(marks, races, 7200)
+{
+	struct race *r = &self->r;
+	unsigned int i;
+
+	r->quota = env_number("HMM_LEAVES_FAULTS", 4000) / 8 + 1;
+	ASSERT_EQ(run_race(r, 7140), 0);
+	log_race(_metadata, r);
+	ASSERT_EQ(r->error, 0);
+	ASSERT_GE(r->faults, r->quota)
+		TH_LOG("time is up");
+	ASSERT_GT(r->checked * 20, r->faults);
+	for (i = 0; i < NMARKS; i++) {
+		if (!(r->marks & BIT(i)))
+			continue;
+		TH_LOG("%llu times: %s", r->marked[i], mark_names[i]);
+		ASSERT_GT(r->marked[i], 0);
+	}
+	if (r->marks & BIT(MARK_KSM))
+		TH_LOG("up to %ld pages merged", r->merged);
 }
 
 FIXTURE(mutants)

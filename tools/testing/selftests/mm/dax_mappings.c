@@ -1,0 +1,529 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DAX mappings, used by the CPU alone: what puts markers into page tables (guard
+ * regions, write protection by userfaultfd), and files that share blocks by
+ * reflink, mapped by leaves of different sizes.
+ *
+ * The memory is named in the environment, as for hmm_dax.c: HMM_DAX_EXT4 and
+ * _XFS are folders on file systems mounted with -o dax that give files 2 MiB-
+ * aligned blocks (xfs with reflink), HMM_DAX_DEV_4K, _2M and _1G device-dax
+ * nodes of that alignment, which are overwritten. What is not named is skipped.
+ *
+ * Of much of this the kernel only warned. So no test may taint it by a warning;
+ * which can only be seen if it was not tainted before.
+ */
+#include "kselftest_harness.h"
+#include "hmm_memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <linux/fs.h>
+#include <linux/mman.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include <mm/vm_util.h>
+
+#define TAINT_WARN	0x200
+#define PAGE		KB(4)
+
+static unsigned int warned(void)
+{
+	unsigned int taint = 0;
+	FILE *f = fopen("/proc/sys/kernel/tainted", "r");
+
+	if (f && fscanf(f, "%u", &taint) != 1)
+		taint = 0;
+	if (f)
+		fclose(f);
+	return taint & TAINT_WARN;
+}
+
+/* Every 8 bytes of a file differ from all others, and between seeds. */
+static void fill(char *buf, size_t size, size_t offset, uint64_t seed)
+{
+	size_t i;
+
+	for (i = 0; i < size; i += sizeof(uint64_t))
+		*(uint64_t *)(buf + i) = (offset + i) * 0x9e3779b97f4a7c15ULL +
+					 seed;
+}
+
+static bool same(const char *buf, size_t size, size_t offset, uint64_t seed)
+{
+	size_t i;
+
+	for (i = 0; i < size; i += sizeof(uint64_t))
+		if (*(const uint64_t *)(buf + i) !=
+		    (offset + i) * 0x9e3779b97f4a7c15ULL + seed)
+			return false;
+	return true;
+}
+
+static sigjmp_buf jump;
+
+static void caught(int sig)
+{
+	siglongjmp(jump, sig);
+}
+
+/* The signal that a load takes, or 0. Elsewhere they end the test. */
+static int load(const char *p)
+{
+	int sig;
+
+	signal(SIGBUS, caught);
+	signal(SIGSEGV, caught);
+	sig = sigsetjmp(jump, 1);
+	if (!sig)
+		*(const volatile char *)p;
+	signal(SIGBUS, SIG_DFL);
+	signal(SIGSEGV, SIG_DFL);
+	return sig;
+}
+
+/* A file without a name, all blocks written. Returns an fd, or -1. */
+static int make_file(const char *dir, size_t size, uint64_t seed)
+{
+	int fd = open(dir, O_TMPFILE | O_RDWR, 0600);
+	char *buf = malloc(size);
+
+	if (fd < 0 || !buf || posix_fallocate(fd, 0, size))
+		return -1;
+	fill(buf, size, 0, seed);
+	if (pwrite(fd, buf, size, 0) != (ssize_t)size || fsync(fd))
+		return -1;
+	free(buf);
+	return fd;
+}
+
+static char *map_file(int fd, size_t size, size_t align, size_t skew)
+{
+	char *p = reserve(size, align, skew);
+
+	if (!p)
+		return MAP_FAILED;
+	return mmap(p, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+		    0);
+}
+
+/* Does the page table say all of that of the page at @p? */
+static bool page_is(char *p, uint64_t categories)
+{
+	struct page_region region;
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.start = (uintptr_t)p,
+		.end = (uintptr_t)p + PAGE,
+		.vec = (uintptr_t)&region,
+		.vec_len = 1,
+		.category_mask = categories,
+		.return_mask = categories,
+	};
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	int n = ioctl(fd, PAGEMAP_SCAN, &arg);
+
+	close(fd);
+	return n == 1;
+}
+
+/* Is it mapped by a leaf that is larger? */
+static bool is_large(char *p)
+{
+	return page_is(p, PAGE_IS_PRESENT | PAGE_IS_HUGE);
+}
+
+FIXTURE(dax)
+{
+	char *map;
+	int fd;
+	unsigned int warned;
+};
+
+FIXTURE_VARIANT(dax)
+{
+	const char *env;
+	size_t align;
+	size_t size;
+	bool single_pages;
+};
+
+FIXTURE_VARIANT_ADD(dax, ext4)
+{
+	"HMM_DAX_EXT4", MB(2), MB(2), true
+};
+
+FIXTURE_VARIANT_ADD(dax, devdax_4k)
+{
+	"HMM_DAX_DEV_4K", KB(4), MB(2), true
+};
+
+FIXTURE_VARIANT_ADD(dax, devdax_2m)
+{
+	"HMM_DAX_DEV_2M", MB(2), MB(4), false
+};
+
+FIXTURE_VARIANT_ADD(dax, devdax_1g)
+{
+	"HMM_DAX_DEV_1G", GB(1), GB(2), false
+};
+
+FIXTURE_SETUP(dax)
+{
+	const char *where = getenv(variant->env);
+
+	self->fd = -1;
+	if (!where)
+		SKIP(return, "%s is not set", variant->env);
+	if (sysconf(_SC_PAGESIZE) != PAGE)
+		SKIP(return, "pages are not 4 KiB");
+	if (strstr(variant->env, "DEV"))
+		self->fd = open(where, O_RDWR);
+	else
+		self->fd = make_file(where, variant->size, 1);
+	ASSERT_GE(self->fd, 0)
+		TH_LOG("%s: %s", where, strerror(errno));
+	self->map = map_file(self->fd, variant->size, variant->align, 0);
+	ASSERT_NE(self->map, MAP_FAILED);
+	self->warned = warned();
+}
+
+FIXTURE_TEARDOWN(dax)
+{
+	if (self->fd >= 0)
+		close(self->fd);
+}
+
+/*
+ * A guard on one page is for that page alone, and when it is gone all is as it
+ * was. Where the pages beside it cannot be mapped alone it is refused.
+ */
+TEST_F(dax, guard_page)
+{
+	size_t at = variant->size / 2 + 5 * PAGE;
+	char *guard = self->map + at;
+	int ret;
+
+	fill(guard - PAGE, 3 * PAGE, at - PAGE, 2);
+	ret = madvise(guard, PAGE, MADV_GUARD_INSTALL);
+	if (!variant->single_pages) {
+		ASSERT_EQ(ret, -1);
+		ASSERT_EQ(errno, EINVAL);
+		ASSERT_EQ(madvise(guard, PAGE, MADV_GUARD_REMOVE), -1);
+		/* (That interface says nothing of PUDs.) */
+		if (variant->align == MB(2))
+			ASSERT_TRUE(is_large(guard));
+	} else {
+		ASSERT_EQ(ret, 0);
+		ASSERT_EQ(load(guard), SIGSEGV);
+		ASSERT_EQ(load(guard - PAGE), 0);
+		ASSERT_EQ(load(guard + PAGE), 0);
+		ASSERT_EQ(madvise(guard, PAGE, MADV_GUARD_REMOVE), 0);
+	}
+	ASSERT_EQ(load(guard), 0);
+	ASSERT_TRUE(same(guard - PAGE, 3 * PAGE, at - PAGE, 2));
+	ASSERT_EQ(warned(), self->warned);
+}
+
+/* The same of a guard as large as the device's pages. */
+TEST_F(dax, guard_leaf)
+{
+	char *guard = self->map + variant->size - variant->align;
+	size_t at = guard - self->map;
+	int ret;
+
+	fill(guard, PAGE, at, 3);
+	ret = madvise(guard, variant->align, MADV_GUARD_INSTALL);
+	ASSERT_EQ(ret, variant->single_pages ? 0 : -1);
+	if (variant->single_pages) {
+		ASSERT_EQ(load(guard), SIGSEGV);
+		ASSERT_EQ(madvise(guard, variant->align, MADV_GUARD_REMOVE), 0);
+	}
+	ASSERT_EQ(load(guard), 0);
+	ASSERT_TRUE(same(guard, PAGE, at, 3));
+	ASSERT_EQ(warned(), self->warned);
+}
+
+/*
+ * What is write-protected before it is mapped can be read, and written, which
+ * ends the protection. Where pages cannot be mapped alone it is refused.
+ */
+TEST_F(dax, uffd_wp_async)
+{
+	struct uffdio_api api = {
+		.api = UFFD_API,
+		.features = UFFD_FEATURE_WP_ASYNC |
+			    UFFD_FEATURE_WP_UNPOPULATED,
+	};
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)self->map, variant->size },
+		.mode = UFFDIO_REGISTER_MODE_WP,
+	};
+	struct uffdio_writeprotect wp = {
+		.range = reg.range,
+		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
+	};
+	size_t at = variant->size / 2 + 5 * PAGE;
+	int uffd, ret, i;
+
+	fill(self->map + at, 2 * PAGE, at, 4);
+	uffd = syscall(__NR_userfaultfd, O_CLOEXEC);
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
+		SKIP(return, "no write protection by userfaultfd");
+	ret = ioctl(uffd, UFFDIO_REGISTER, &reg);
+	ASSERT_EQ(ret, variant->single_pages ? 0 : -1);
+	/* Mapped before, then not. */
+	for (i = 0; i < 2 && !ret; i++) {
+		ASSERT_EQ(ioctl(uffd, UFFDIO_WRITEPROTECT, &wp), 0);
+		ASSERT_TRUE(same(self->map + at, 2 * PAGE, at, 4 + i));
+		ASSERT_FALSE(page_is(self->map + at, PAGE_IS_WRITTEN));
+		fill(self->map + at, 2 * PAGE, at, 5 + i);
+		ASSERT_TRUE(page_is(self->map + at, PAGE_IS_WRITTEN));
+		ASSERT_TRUE(same(self->map + at, 2 * PAGE, at, 5 + i));
+		ASSERT_EQ(ioctl(uffd, UFFDIO_WRITEPROTECT, &wp), 0);
+		ASSERT_EQ(madvise(self->map, variant->size, MADV_DONTNEED), 0);
+	}
+	ASSERT_TRUE(same(self->map + at, 2 * PAGE, at, ret ? 4 : 6));
+	/* The first access to what is not mapped is a store. */
+	if (!ret) {
+		ASSERT_EQ(madvise(self->map, variant->size, MADV_DONTNEED), 0);
+		ASSERT_EQ(ioctl(uffd, UFFDIO_WRITEPROTECT, &wp), 0);
+		fill(self->map + at, PAGE, at, 7);
+		ASSERT_TRUE(same(self->map + at, PAGE, at, 7));
+	}
+	close(uffd);
+	ASSERT_EQ(warned(), self->warned);
+}
+
+FIXTURE(reflink)
+{
+	int fd[2];	/* the same blocks */
+	unsigned int warned;
+};
+
+FIXTURE_SETUP(reflink)
+{
+	const char *dir = getenv("HMM_DAX_XFS");
+
+	self->fd[0] = -1;
+	self->fd[1] = -1;
+	if (!dir)
+		SKIP(return, "HMM_DAX_XFS is not set");
+	if (sysconf(_SC_PAGESIZE) != PAGE)
+		SKIP(return, "pages are not 4 KiB");
+	self->fd[0] = make_file(dir, MB(2), 1);
+	ASSERT_GE(self->fd[0], 0)
+		TH_LOG("%s: %s", dir, strerror(errno));
+	if (!has_pmd_extents(self->fd[0], MB(2)))
+		SKIP(return, "%s gives files no 2 MiB-aligned blocks", dir);
+	self->fd[1] = open(dir, O_TMPFILE | O_RDWR, 0600);
+	ASSERT_GE(self->fd[1], 0);
+	if (ioctl(self->fd[1], FICLONE, self->fd[0]))
+		SKIP(return, "%s has no reflink", dir);
+	self->warned = warned();
+}
+
+FIXTURE_TEARDOWN(reflink)
+{
+	if (self->fd[0] >= 0)
+		close(self->fd[0]);
+	if (self->fd[1] >= 0)
+		close(self->fd[1]);
+}
+
+/* write() to a shared block that the file has mapped, by pages or by 2 MiB. */
+static bool write_mapped(int fd[2], size_t skew)
+{
+	size_t at = 10 * PAGE;
+	char *p, *buf;
+
+	p = map_file(fd[0], MB(2), MB(2), skew);
+	buf = malloc(MB(2));
+	if (p == MAP_FAILED || !buf || load(p + at) || is_large(p) != !skew)
+		return false;
+	fill(buf, PAGE, at, 2);
+	if (pwrite(fd[0], buf, PAGE, at) != (ssize_t)PAGE ||
+	    !same(p + at, PAGE, at, 2) ||
+	    !same(p + at + PAGE, PAGE, at + PAGE, 1))
+		return false;
+	/* The other file has its own. */
+	if (pread(fd[1], buf, MB(2), 0) != (ssize_t)MB(2) ||
+	    !same(buf, MB(2), 0, 1))
+		return false;
+	free(buf);
+	return true;
+}
+
+TEST_F(reflink, write_mapped_pages)
+{
+	ASSERT_TRUE(write_mapped(self->fd, PAGE));
+	ASSERT_EQ(warned(), self->warned);
+}
+
+TEST_F(reflink, write_mapped_large)
+{
+	ASSERT_TRUE(write_mapped(self->fd, 0));
+	ASSERT_EQ(warned(), self->warned);
+}
+
+/* Both files have all the bytes of @seed, whoever looks first. */
+static bool both_read(char *p[2], uint64_t seed)
+{
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		if (load(p[i]) || load(p[i] + MB(2) - 1) ||
+		    !same(p[i], MB(2), 0, seed))
+			return false;
+	}
+	return true;
+}
+
+/* One file by pages, then the other by 2 MiB, and the other way round. */
+TEST_F(reflink, leaf_sizes)
+{
+	unsigned int small, i;
+	char *p[2];
+
+	for (small = 0; small < 2; small++) {
+		for (i = 0; i < 2; i++) {
+			p[i] = map_file(self->fd[i], MB(2), MB(2),
+					i == small ? PAGE : 0);
+			ASSERT_NE(p[i], MAP_FAILED);
+		}
+		ASSERT_TRUE(both_read(p, 1));
+		/* Pages of what is large; nothing is large of what is pages. */
+		ASSERT_EQ(is_large(p[0]), small == 1);
+		ASSERT_FALSE(is_large(p[1]));
+
+		/* Drops what DAX knows of the files, not the blocks. */
+		for (i = 0; i < 2; i++) {
+			ASSERT_EQ(munmap(p[i], MB(2)), 0);
+			ASSERT_EQ(fallocate(self->fd[i], FALLOC_FL_PUNCH_HOLE |
+					    FALLOC_FL_KEEP_SIZE, 0, MB(2)), 0);
+		}
+		/* Blocks that nobody shares, quite likely the same ones. */
+		close(self->fd[0]);
+		close(self->fd[1]);
+		self->fd[0] = make_file(getenv("HMM_DAX_XFS"), MB(2), 1);
+		ASSERT_GE(self->fd[0], 0);
+		p[0] = map_file(self->fd[0], MB(2), MB(2), 0);
+		ASSERT_NE(p[0], MAP_FAILED);
+		ASSERT_EQ(load(p[0]), 0);
+		ASSERT_TRUE(is_large(p[0]));
+		ASSERT_TRUE(same(p[0], MB(2), 0, 1));
+		munmap(p[0], MB(2));
+		self->fd[1] = open(getenv("HMM_DAX_XFS"), O_TMPFILE | O_RDWR,
+				   0600);
+		ASSERT_EQ(ioctl(self->fd[1], FICLONE, self->fd[0]), 0);
+	}
+	ASSERT_EQ(warned(), self->warned);
+}
+
+/* One file in two mappings of which one is not aligned; the other file stays. */
+TEST_F(reflink, two_mappings)
+{
+	size_t at = 5 * PAGE;
+	char *large, *small, *other;
+
+	large = map_file(self->fd[0], MB(2), MB(2), 0);
+	small = map_file(self->fd[0], MB(2), MB(2), PAGE);
+	other = map_file(self->fd[1], MB(2), MB(2), 0);
+	ASSERT_NE(large, MAP_FAILED);
+	ASSERT_NE(small, MAP_FAILED);
+	ASSERT_NE(other, MAP_FAILED);
+
+	ASSERT_TRUE(same(large, MB(2), 0, 1));
+	ASSERT_TRUE(is_large(large));
+	ASSERT_TRUE(same(small, MB(2), 0, 1));
+	ASSERT_TRUE(same(other, MB(2), 0, 1));
+
+	/* Copies one page of what is large. */
+	fill(small + at, PAGE, at, 2);
+	ASSERT_TRUE(same(large + at, PAGE, at, 2));
+	ASSERT_TRUE(same(large + at + PAGE, PAGE, at + PAGE, 1));
+	ASSERT_TRUE(same(other, MB(2), 0, 1));
+	fill(large, PAGE, 0, 3);
+	ASSERT_TRUE(same(small, PAGE, 0, 3));
+	ASSERT_TRUE(same(small + at, PAGE, at, 2));
+	ASSERT_EQ(fsync(self->fd[0]), 0);
+	ASSERT_TRUE(same(other, MB(2), 0, 1));
+	ASSERT_EQ(warned(), self->warned);
+}
+
+/* A thread that maps one of the files and reads it, again and again. */
+struct reader {
+	pthread_t thread;
+	int fd;
+	char *map;
+	unsigned long wrong;
+	bool *stop;
+};
+
+static void *reader(void *arg)
+{
+	struct reader *r = arg;
+	unsigned long i = 0;
+
+	while (!__atomic_load_n(r->stop, __ATOMIC_RELAXED)) {
+		/* Not the start, which is written to. */
+		if (!same(r->map + MB(1), PAGE, MB(1), 1))
+			r->wrong++;
+		if (!(++i % 4))
+			mmap(r->map, MB(2), PROT_READ, MAP_SHARED | MAP_FIXED,
+			     r->fd, 0);
+	}
+	return NULL;
+}
+
+/*
+ * The two files are mapped, written to, and shared again, by threads that do not
+ * know of each other.
+ */
+TEST_F_TIMEOUT(reflink, races, 60)
+{
+	struct reader readers[4];
+	bool stop = false;
+	char buf[PAGE];
+	time_t end;
+	int i;
+
+	fill(buf, PAGE, 0, 5);
+	for (i = 0; i < 4; i++) {
+		readers[i].fd = self->fd[i % 2];
+		readers[i].wrong = 0;
+		readers[i].stop = &stop;
+		readers[i].map = map_file(readers[i].fd, MB(2), MB(2),
+					  i / 2 * PAGE);
+		ASSERT_NE(readers[i].map, MAP_FAILED);
+		ASSERT_EQ(pthread_create(&readers[i].thread, NULL, reader,
+					 &readers[i]), 0);
+	}
+	for (end = time(NULL) + 8; time(NULL) < end;) {
+		struct file_clone_range range = {
+			.src_fd = self->fd[0], .src_length = MB(2),
+		};
+
+		EXPECT_EQ(pwrite(self->fd[0], buf, PAGE, 0), (ssize_t)PAGE);
+		EXPECT_EQ(pwrite(self->fd[1], buf, PAGE, PAGE), (ssize_t)PAGE);
+		EXPECT_EQ(ioctl(self->fd[1], FICLONERANGE, &range), 0);
+	}
+	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+	for (i = 0; i < 4; i++) {
+		pthread_join(readers[i].thread, NULL);
+		EXPECT_EQ(readers[i].wrong, 0);
+	}
+	ASSERT_EQ(warned(), self->warned);
+}
+
+TEST_HARNESS_MAIN
