@@ -952,7 +952,8 @@ int main(int argc, char **argv)
 		for (i = 0; i < ARRAY_SIZE(names) && strcmp(argv[arg], names[i]); i++)
 			;
 		if (i == ARRAY_SIZE(names))
-			errx(2, "usage: rdma-odp [data|iova|truncate|fork|advise|large|flush|reclaim]...");
+			errx(2, "%s: data, iova, truncate, fork, advise, large, flush, reclaim",
+			     argv[arg]);
 	}
 	m[1].fd = file_in(need("HMM_DAX_EXT4"));
 	m[2].fd = file_in(need("HMM_DAX_XFS"));
