@@ -40,7 +40,7 @@ configure() { # FOLDER [ARGUMENT OF MAKE...]
 objects() { # FOLDER
 	local skip='/nouveau_svm_kunit\.c$'
 	[ "$1" != nosvm ] ||
-		skip+='|/(nouveau_(svm|dmem)|kfd_(svm|migrate)|xe_svm|drm_gpusvm(_test)?|umem_odp|rxe_odp|mlx5/odp|test_hmm|hmm_dma_kunit)\.c$'
+		skip+='|/(nouveau_(svm|dmem)|dax|kfd_(svm|migrate)|xe_svm|drm_gpusvm(_test)?|umem_odp|rxe_odp|mlx5/odp|test_hmm|hmm_dma_kunit)\.c$'
 	git -C "$linux" diff --name-only --diff-filter=AM hmm-dax-base hmm-dax -- '*.c' ':!tools' |
 		grep -vE "$skip" | while read -r f; do [ ! -f "$linux/$f" ] || echo "${f%.c}.o"; done |
 		sed 's|/amd/amdkfd/|/amd/amdgpu/../amdkfd/|'

@@ -178,7 +178,7 @@ static int test_map_range(struct hmm_dma_test *t, unsigned long start,
 	struct hmm_range range = {
 		.start = start,
 		.end = end,
-		.hmm_pfns = t->pfns + (start - WINDOW) / PAGE_SIZE,
+		.hmm_pfns = t->pfns + ((long)(start - WINDOW) >> PAGE_SHIFT),
 		.mirror_start = leaf_only ? WINDOW : 0,
 		.mirror_end = leaf_only ? WINDOW + WINDOW_SIZE : 0,
 	};

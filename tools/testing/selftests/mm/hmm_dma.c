@@ -1490,6 +1490,69 @@ TEST_F_TIMEOUT(hmm_dma, storm, 60)
 		ASSERT_EQ(iommu_phys(self->dma, base + i), 0);
 }
 
+struct rounds {
+	pthread_barrier_t barrier;
+	char *map;
+	size_t size, leaf;
+};
+
+#define NROUNDS		20
+
+static void *rounds_cpu(void *arg)
+{
+	struct rounds *r = arg;
+
+	for (int i = 0; i < NROUNDS; i++) {
+		pthread_barrier_wait(&r->barrier);
+		for (size_t at = 0; at < r->size; at += r->leaf)
+			madvise(r->map + at, r->leaf, MADV_DONTNEED);
+		pthread_barrier_wait(&r->barrier);
+	}
+	return NULL;
+}
+
+/*
+ * The CPU drops one leaf after another while the device maps them. After each
+ * round the device has nothing that the CPU has not: what went after it was
+ * faulted, and before it was mapped, is not mapped.
+ */
+TEST_F_TIMEOUT(hmm_dma, rounds, 120)
+{
+	struct rounds r = {
+		.map = self->map, .size = self->size, .leaf = self->leaf,
+	};
+	long ret, mapped = 0;
+	pthread_t cpu;
+	int pagemap;
+
+	if (self->leaf == GB(1))
+		SKIP(return, NOT_HERE "to read the page table splits PUD leaves");
+	pagemap = open("/proc/self/pagemap", O_RDONLY);
+	ASSERT_GE(pagemap, 0);
+	ASSERT_EQ(pthread_barrier_init(&r.barrier, NULL, 2), 0);
+	ASSERT_EQ(pthread_create(&cpu, NULL, rounds_cpu, &r), 0);
+	for (int i = 0; i < NROUNDS; i++) {
+		pthread_barrier_wait(&r.barrier);
+		ret = dma_map(self->dma, self->map, self->size,
+			      HMM_DMA_MAP_WRITE);
+		pthread_barrier_wait(&r.barrier);
+		ASSERT_TRUE(ret >= 0 || ret == -EBUSY)
+			TH_LOG("%s", strerror(-ret));
+		if (ret > 0)
+			mapped += ret;
+		for (size_t at = 0; at < self->size; at += self->leaf) {
+			struct hmm_dma_query q = dma_query(self->dma,
+							   self->map + at);
+
+			if (q.flags)
+				ASSERT_EQ(pagemap_get_pfn(pagemap, self->map + at),
+					  q.phys / self->page);
+		}
+	}
+	ASSERT_EQ(pthread_join(cpu, NULL), 0);
+	ASSERT_GE(mapped, NROUNDS / 2);
+}
+
 /* The CPU tries to read; SIGBUS may come for other reasons meanwhile. */
 static sigjmp_buf bus_return;
 static volatile sig_atomic_t bus_expected;
