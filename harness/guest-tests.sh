@@ -58,8 +58,8 @@ hmm_dma_destroy() {
 hmm_dma_kunit() {
 	P2PDMA=yes in_guest "$1" 300 "nvme=\$(p2pmem) && nvme=\${nvme%/p2pmem/*} &&
 		modprobe kunit enable=1 autorun=1 &&
-		iommu-balance -u modprobe hmm_dma_kunit pci=\${nvme##*/} &&
-		kunit-results hmm_dma hmm_dma_iommu"
+		{ iommu-balance -u modprobe hmm_dma_kunit pci=\${nvme##*/}; balanced=\$?; } &&
+		kunit-results hmm_dma hmm_dma_iommu && [ \$balanced = 0 ]"
 }
 
 # No GPU in there: the suites of page tables, and of faults on mappings of DAX.
@@ -84,9 +84,9 @@ gpusvm_kunit() {
 		done
 		edu=\$(grep -lx 0x11e8 /sys/bus/pci/devices/*/device) && edu=\${edu%/device}
 		echo always >/sys/kernel/mm/transparent_hugepage/enabled
-		modprobe kunit enable=1 autorun=1 && iommu-balance modprobe drm_gpusvm_test pci=\${edu##*/} \
-			dax=\$HMM_DAX_EXT4/gpusvm:21,\$HMM_DAX_XFS/gpusvm:21,\$HMM_DAX_DEV_4K:12,\$HMM_DAX_DEV_2M:21,\$HMM_DAX_DEV_1G:30,\$p2p:0 &&
-		kunit-results drm_gpusvm drm_gpusvm_iommu"
+		modprobe kunit enable=1 autorun=1 && { iommu-balance modprobe drm_gpusvm_test pci=\${edu##*/} \
+			dax=\$HMM_DAX_EXT4/gpusvm:21,\$HMM_DAX_XFS/gpusvm:21,\$HMM_DAX_DEV_4K:12,\$HMM_DAX_DEV_2M:21,\$HMM_DAX_DEV_1G:30,\$p2p:0; balanced=\$?; } &&
+		kunit-results drm_gpusvm drm_gpusvm_iommu && [ \$balanced = 0 ]"
 }
 
 # xe's page faults, by mocks of the rest of it, on the same memory.
