@@ -130,7 +130,7 @@ void xe_vm_unlock(struct xe_vm *vm)
 
 int xe_vm_drm_exec_lock(struct xe_vm *vm, struct drm_exec *exec)
 {
-	return 0;
+	return drm_exec_lock_obj(exec, vm->gpuvm.r_obj);
 }
 
 void xe_vm_kill(struct xe_vm *vm, bool unlocked)
@@ -551,6 +551,7 @@ static int xe_svm_kunit_init(struct kunit *test)
 	kref_init(&vm->gpuvm.kref);
 	vm->gpuvm.ops = &gpuvm_ops;
 	vm->gpuvm.r_obj = &t->obj;
+	kref_init(&t->obj.refcount);
 	t->obj.resv = &t->obj._resv;
 	dma_resv_init(t->obj.resv);
 	spin_lock_init(&vm->svm.garbage_collector.lock);
