@@ -95,10 +95,12 @@ static int mock_notifier_insert(struct mmu_interval_notifier *mni,
 	struct mshv_mem_region *region =
 		container_of(mni, struct mshv_mem_region, mreg_mni);
 
+	int ret = mmu_interval_notifier_insert(mni, mm, start, length, ops);
+
 	/* An invalidation as soon as the notifier is there. */
 	if (t.locked_in_insert)
 		mutex_lock(&region->mreg_mutex);
-	return mmu_interval_notifier_insert(mni, mm, start, length, ops);
+	return ret;
 }
 
 static void mock_notifier_remove(struct mmu_interval_notifier *mni)
