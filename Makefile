@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 
 # The values reach the scripts as they were given: RUN='echo $$?' means that.
 override RUN := $(value RUN)
-export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V FIXES ONLY LIST
+export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V FIXES ONLY LIST T
 
 # Debian's git-email only recommends what it cannot do without.
 mail := git-email libmailtools-perl
@@ -17,8 +17,9 @@ lint := codespell clang-19 lld-19 llvm-19 sparse coccinelle python3-sphinx
 
 help:
 	@echo 'make demo [FILE=path]   build, boot, and let a device mirror that file on DAX'
-	@echo 'make check [FAULTS=n]   every test; the last line counts them. n range faults in'
-	@echo '                        each race of hmm_leaves, 4000 unless told'
+	@echo 'make check [T=pattern] [FAULTS=n]'
+	@echo '                        every test; the last line counts them. Only those whose name'
+	@echo '                        has the pattern; n range faults in each race of hmm_leaves'
 	@echo 'make guest [KERNEL=series|base|debug] [RUN=command]'
 	@echo '                        that kernel in QEMU: a shell, or one command and its status'
 	@echo 'make bench              the cost in guest instructions, base against series'

@@ -5,6 +5,7 @@
 . "$(dirname "$0")/lib.sh"
 . "$TOP/harness/guest-tests.sh"
 eval "$(sed -n '/^step() {/,/^}/p' "$TOP/harness/check")"
+wanted() { :; }
 
 # Says what a step of that name counts, for a command that prints lines and exits.
 counts() { # NAME STATUS LINE...
@@ -30,4 +31,8 @@ equals "one that ran none of its tests" "$(counts x 0 1..0 \
 	'# Totals: pass:0 fail:0 xfail:0 xpass:0 skip:0 error:0')" "0 1 0"
 equals "one of two that ran none" "$(counts x 0 1..1 'ok 1 a' '# Totals: pass:1 fail:0 xfail:0 xpass:0 skip:0 error:0' \
 	1..0 '# Totals: pass:0 fail:0 xfail:0 xpass:0 skip:0 error:0')" "1 1 0"
+
+mkdir "$tmp/build"
+BUILD=$tmp/build T='no such step' refuses "T= what no step has" "T=no such step: no step has that" "$TOP/harness/check"
+BUILD=$tmp/build T='(' refuses "T= no regular expression" "T=\\(: no regular expression" "$TOP/harness/check"
 finish

@@ -619,7 +619,7 @@ TEST_F_TIMEOUT(hmm_dax, private_race, 120)
 			MAP_PRIVATE | MAP_FIXED, self->fd, 0);
 	ASSERT_EQ(race.map, self->map);
 	ASSERT_EQ(pthread_create(&t, NULL, private_writer, &race), 0);
-	for (i = 0; i < 400 && (!ret || ret == -EBUSY); i++) {
+	for (i = 0; i < 100 && (!ret || ret == -EBUSY); i++) {
 		ret = dmirror(self->dmirror, HMM_DMIRROR_READ, race.map,
 			      self->buf, WINDOW / self->page);
 		done += !ret;

@@ -796,11 +796,17 @@ TEST_F_TIMEOUT(hmm_dma, dontneed, 60)
 TEST_F_TIMEOUT(hmm_dma, madv_free, 60)
 {
 	char bytes[BYTES];
+	cpu_set_t cpu;
 	__u64 dma;
 	size_t at;
 
 	if (self->alias)
 		SKIP(return, NOT_HERE "MADV_FREE is for anonymous memory");
+	/* Reclaim finds no page that waits for the LRU list of another CPU. */
+	CPU_ZERO(&cpu);
+	CPU_SET(0, &cpu);
+	ASSERT_EQ(sched_setaffinity(0, sizeof(cpu), &cpu), 0);
+	ASSERT_EQ(madvise(self->map, self->leaf, MADV_DONTNEED), 0);
 	ASSERT_TRUE(arm(self->dma, self->map, self->leaf, bytes, &dma, &at));
 	ASSERT_EQ(madvise(self->map, self->leaf, MADV_FREE), 0);
 	ASSERT_TRUE(gone(self->dma, dma, self->leaf));
