@@ -14,7 +14,7 @@ in_guest() { # KERNEL SECONDS COMMAND
 hmm_tests() {
 	in_guest "$1" 1500 'modprobe loop && truncate -s 64M /run/swap && losetup /dev/loop0 /run/swap &&
 		mkswap /dev/loop0 >/dev/null && swapon /dev/loop0 && set -- $HMM_DAX_SPM && modprobe test_hmm spm_addr_dev0=$1 spm_addr_dev1=$2 &&
-		'"$(kernel_out "$1")"'/selftests/hmm-tests -T benchmark_thp_migration'
+		'"$(kernel_out "$1")"'/selftests/hmm-tests -T benchmark_thp_migration '"${*:2}"
 }
 # As kselftest runs it, unless told which of it.
 hmm_dax() { # KERNEL [OPTION OF THE TEST...]
