@@ -26,11 +26,17 @@ kmake() { # FOLDER ARGUMENT OF MAKE...
 # In a folder nosvm all that has to do with SVM is left out. kconfig drops what the
 # series has not got an option for as yet.
 configure() { # FOLDER [ARGUMENT OF MAKE...]
-	local parts=("$TOP"/harness/config/{guest,series,objects}.config)
+	local parts=("$TOP"/harness/config/{guest,series,objects}.config) sum
 	[ "$1" != nosvm ] || parts+=("$TOP/harness/config/objects-nosvm.config")
 	mkdir -p "$BUILD/each/$1"
 	cat "${parts[@]}" >"$BUILD/each/$1/all"
-	kmake "$1" "${@:2}" KCONFIG_ALLCONFIG="$BUILD/each/$1/all" allnoconfig
+	# Most patches touch no Kconfig.
+	sum=$({ cat "$BUILD/each/$1/all"; git -C "$linux" ls-files -s -- '*Kconfig*'; echo "${@:2}"; } | sha256sum)
+	if [ "$(cat "$BUILD/each/$1/from" 2>/dev/null)" != "$sum" ]; then
+		rm -f "$BUILD/each/$1/from"
+		kmake "$1" "${@:2}" KCONFIG_ALLCONFIG="$BUILD/each/$1/all" allnoconfig || return
+		echo "$sum" >"$BUILD/each/$1/from"
+	fi
 	[ "$(git -C "$linux" rev-parse HEAD)" != "$(git -C "$linux" rev-parse hmm-dax)" ] ||
 		"$TOP/harness/config-dropped" "$BUILD/each/$1/.config" "${parts[@]}"
 }
