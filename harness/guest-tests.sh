@@ -89,18 +89,6 @@ gpusvm_kunit() {
 		kunit-results drm_gpusvm drm_gpusvm_iommu && [ \$balanced = 0 ]"
 }
 
-# xe's page faults, by mocks of the rest of it, on the same memory.
-xe_mocks() {
-	P2PDMA=yes in_guest "$1" 600 "dax-storage && . /run/storage && p2p=\$(p2pmem) &&
-		for fs in \$HMM_DAX_EXT4 \$HMM_DAX_XFS; do
-			dd if=/dev/zero of=\$fs/xe bs=2M count=4 conv=fsync status=none || exit
-		done
-		modprobe kunit enable=1 autorun=1 && modprobe xe_pt_mocks && modprobe xe_vm_mocks &&
-		modprobe xe_svm_mocks \
-			dax=\$HMM_DAX_EXT4/xe:21,\$HMM_DAX_XFS/xe:21,\$HMM_DAX_DEV_4K:12,\$HMM_DAX_DEV_2M:21,\$HMM_DAX_DEV_1G:30,\$p2p:0 &&
-		kunit-results xe_pt xe_vm xe_svm"
-}
-
 # umem_odp, driven as mlx5 does: nothing may be wrong.
 odp_race() {
 	in_guest "$1" 600 'echo 8 >/proc/sys/vm/nr_hugepages; modprobe odp_race && failed=0 &&
@@ -109,33 +97,26 @@ odp_race() {
 		done; [ $failed = 0 ]'
 }
 
-# mlx5 without its card: harness/mocks.
-mlx5_mocks() {
-	P2PDMA=yes in_guest "$1" 300 "dax-storage && . /run/storage && p2p=\$(p2pmem) &&
-		for fs in \$HMM_DAX_EXT4 \$HMM_DAX_XFS; do
-			dd if=/dev/zero of=\$fs/mocks bs=2M count=4 conv=fsync status=none || exit
-		done
-		modprobe kunit enable=1 autorun=1 && modprobe mlx5_mocks \
-			dax=\$HMM_DAX_EXT4/mocks:21,\$HMM_DAX_XFS/mocks:21,\$HMM_DAX_DEV_4K:12,\$HMM_DAX_DEV_2M:21,\$p2p:0 &&
-		kunit-results mlx5_odp umem_odp"
-}
+# Drivers without their hardware, by harness/mocks: SUITES of tests in MODULES.
+# With P2PDMA=yes one memory more: that of a PCI device; with PUD=no none of 1 GiB.
+mocks() { # KERNEL SUITES MODULE...
+	local pud=',$HMM_DAX_DEV_1G:30'
 
-# Drivers without their hardware, by harness/mocks: suites of the drivers' names.
-mocks() { # KERNEL DRIVER...
-	local kernel=$1
-	shift
-	in_guest "$kernel" 300 "dax-storage && . /run/storage &&
+	[ "${PUD:-}" = no ] && pud=
+	in_guest "$1" 600 "dax-storage && . /run/storage && p2p=${P2PDMA:+\$(p2pmem)} &&
 		echo always >/sys/kernel/mm/transparent_hugepage/enabled &&
 		modprobe kunit enable=1 autorun=1 &&
-		for driver in $*; do
+		for module in ${*:3}; do
 			for fs in \$HMM_DAX_EXT4 \$HMM_DAX_XFS; do
 				rm -f \$fs/mocks && dd if=/dev/zero of=\$fs/mocks bs=2M count=4 conv=fsync status=none || exit
 			done
-			modprobe \${driver}_mocks dax=\$HMM_DAX_EXT4/mocks:21,\$HMM_DAX_XFS/mocks:21,\$HMM_DAX_DEV_4K:12,\$HMM_DAX_DEV_2M:21,\$HMM_DAX_DEV_1G:30 || exit
-		done; kunit-results $*"
+			modprobe \$module dax=\$HMM_DAX_EXT4/mocks:21,\$HMM_DAX_XFS/mocks:21,\$HMM_DAX_DEV_4K:12,\$HMM_DAX_DEV_2M:21$pud\${p2p:+,\$p2p:0} || exit
+		done; kunit-results $2"
 }
-mshv_mocks() { mocks "$1" mshv; }
-amdkfd_mocks() { mocks "$1" kfd_svm amdgpu_userptr; }
+mshv_mocks() { mocks "$1" mshv mshv_mocks; }
+amdkfd_mocks() { mocks "$1" "kfd_svm amdgpu_userptr" kfd_svm_mocks amdgpu_userptr_mocks; }
+xe_mocks() { P2PDMA=yes mocks "$1" "xe_pt xe_vm xe_svm" xe_pt_mocks xe_vm_mocks xe_svm_mocks; }
+mlx5_mocks() { P2PDMA=yes PUD=no mocks "$1" "mlx5_odp umem_odp" mlx5_mocks; }
 
 # A consumer that really runs: RDMA on soft-RoCE, by a program that compares each
 # byte and by perftest.

@@ -71,6 +71,7 @@ struct leaves {
 	unsigned long			mirror_start;
 	unsigned long			mirror_end;
 	unsigned long			*mirror;
+	struct hmm_extent		*extents;	/* output as a list */
 	/* A bit for each page: a call was for it, it was changed since. */
 	unsigned long			*known;
 	unsigned long			*stale;
@@ -764,14 +765,13 @@ static int mirror_compare_failed(struct leaves *leaves, unsigned long start,
 	return 0;
 }
 
-/* The part of the mirror that a call was for: is it what the page table says? */
-static int mirror_compare_range(struct leaves *leaves, unsigned long start,
+/* Is @leaves->pfns what the page table and dense output say? */
+static int leaves_compare_dense(struct leaves *leaves, unsigned long start,
 				unsigned long end, const unsigned long *dense)
 {
 	unsigned long addr = start, i = 0;
 	struct leaf leaf;
 
-	mirror_expand(leaves, start, end);
 	while (addr < end) {
 		leaf_read(leaves->notifier.mm, addr, leaves->owner, &leaf);
 		for (; addr < min(leaf.end, end); addr += PAGE_SIZE, i++) {
@@ -829,8 +829,8 @@ static int mirror_check_einval(struct leaves *leaves)
 	return 0;
 }
 
-/* After a call for leaf-only output: dense output of the same. */
-static int mirror_snapshot(const struct hmm_range *range, unsigned long *dense)
+/* After a call for other output: dense output of the same. */
+static int leaves_snapshot(const struct hmm_range *range, unsigned long *dense)
 {
 	struct mm_struct *mm = range->notifier->mm;
 	struct hmm_range snapshot = *range;
@@ -838,6 +838,7 @@ static int mirror_snapshot(const struct hmm_range *range, unsigned long *dense)
 
 	snapshot.mirror_start = 0;
 	snapshot.mirror_end = 0;
+	snapshot.extents = NULL;
 	snapshot.default_flags = 0;
 	snapshot.hmm_pfns = dense;
 	ret = mmap_read_lock_killable(mm);
@@ -885,7 +886,7 @@ static int mirror_check_call(struct leaves *leaves, unsigned long start,
 					     ret, expected);
 		failed = ret;
 		if (!ret)
-			ret = mirror_snapshot(&range, dense);
+			ret = leaves_snapshot(&range, dense);
 		err = leaves_lock(leaves, &range);
 		if (err < 0)
 			return err;
@@ -901,7 +902,9 @@ static int mirror_check_call(struct leaves *leaves, unsigned long start,
 		if (!err && failed)
 			err = mirror_compare_failed(leaves, start, end);
 		if (!err && !ret)
-			err = mirror_compare_range(leaves, start, end, dense);
+			mirror_expand(leaves, start, end);
+		if (!err && !ret)
+			err = leaves_compare_dense(leaves, start, end, dense);
 		leaves_unlock(leaves);
 		if (err)
 			return err;
@@ -985,6 +988,230 @@ static int mirror_check(struct leaves *leaves, struct hmm_leaves_check *cmd)
 	return ret;
 }
 
+/* ---- HMM_LEAVES_CHECK and RACE of output as a list ---- */
+
+/* Room for a random number of extents, often for very few, and one that guards. */
+static void list_prepare(struct leaves *leaves, struct hmm_range *range)
+{
+	unsigned long npages = (range->end - range->start) >> PAGE_SHIFT;
+	unsigned long most = max(npages >> leaves_random(leaves, 20), 1UL);
+
+	range->extents = leaves->extents;
+	range->max_extents = 1 + leaves_random(leaves, most);
+	range->nr_extents = 0;
+	memset(leaves->extents, 0xa5,
+	       (range->max_extents + 1) * sizeof(*leaves->extents));
+}
+
+static bool list_could_join(const struct hmm_extent *a,
+			    const struct hmm_extent *b)
+{
+	if (hmm_extent_entry(a, b->start) != b->hmm_pfn)
+		return false;
+	return !(b->hmm_pfn & HMM_PFN_VALID) ||
+	       zone_device_pages_have_same_pgmap(hmm_pfn_to_page(a->hmm_pfn),
+						 hmm_pfn_to_page(b->hmm_pfn));
+}
+
+/* All of an extent is one kind of memory. */
+static bool list_one_kind(const struct hmm_extent *extent)
+{
+	struct page *first = hmm_pfn_to_page(extent->hmm_pfn);
+	unsigned long addr;
+
+	if (!(extent->hmm_pfn & HMM_PFN_VALID))
+		return true;
+	for (addr = extent->start; addr < extent->end;
+	     addr = ALIGN(addr + 1, SZ_2M)) {
+		unsigned long entry = hmm_extent_entry(extent, addr);
+
+		if (!zone_device_pages_have_same_pgmap(first,
+						       hmm_pfn_to_page(entry)))
+			return false;
+	}
+	return true;
+}
+
+/* The list by itself, before the range is known to be current. */
+static int list_check_extents(struct leaves *leaves,
+			      const struct hmm_range *range, int ret)
+{
+	const struct hmm_extent *extent = range->extents;
+	const u8 *guard = (const u8 *)(extent + range->max_extents);
+	unsigned long addr = range->start;
+	unsigned int i;
+
+	if (!ret != !!range->nr_extents ||
+	    range->nr_extents > range->max_extents)
+		return leaves_differ(leaves, HMM_LEAVES_EXTENTS, addr,
+				     range->nr_extents, range->max_extents);
+	if (memchr_inv(guard, 0xa5, sizeof(*extent)))
+		return leaves_differ(leaves, HMM_LEAVES_EXTENTS, addr,
+				     range->nr_extents, range->max_extents);
+	for (i = 0; i < range->nr_extents; i++, extent++) {
+		if (extent->start != addr || extent->end <= addr ||
+		    extent->end > range->end ||
+		    (i && list_could_join(extent - 1, extent)))
+			return leaves_differ(leaves, HMM_LEAVES_EXTENTS, addr,
+					     extent->start, extent->end);
+		addr = extent->end;
+	}
+	return 0;
+}
+
+/* Write what the list says of each page to @leaves->pfns; returns where it ends. */
+static unsigned long list_expand(struct leaves *leaves,
+				 const struct hmm_range *range)
+{
+	unsigned long addr = range->start, *out = leaves->pfns;
+	unsigned int i;
+
+	for (i = 0; i < range->nr_extents; i++)
+		for (; addr < range->extents[i].end; addr += PAGE_SIZE)
+			*out++ = hmm_extent_entry(&range->extents[i], addr);
+	return addr;
+}
+
+/* All of a range, list by list. */
+static int list_check_range(struct leaves *leaves, unsigned long start,
+			    unsigned long end, unsigned long *dense)
+{
+	struct hmm_range range = {
+		.notifier = &leaves->notifier,
+		.default_flags = leaves_request(leaves->flags),
+	};
+	unsigned int tries = 0;
+	int ret, err, expected;
+	unsigned int i;
+
+	expected = leaves_expect(leaves, start, end);
+	range.dev_private_owner = leaves->owner;
+	while (start < end) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		range.start = start;
+		range.end = end;
+		list_prepare(leaves, &range);
+		ret = leaves_fault(&range, leaves_random(leaves, 2));
+		err = list_check_extents(leaves, &range, ret);
+		if (err)
+			return err;
+		if (!ret) {
+			/* Only what cannot be had ends it before it is full. */
+			range.end = list_expand(leaves, &range);
+			if (range.end < end && !expected &&
+			    range.nr_extents < range.max_extents)
+				return leaves_differ(leaves, HMM_LEAVES_EXTENTS,
+						     range.end,
+						     range.nr_extents,
+						     range.max_extents);
+			ret = leaves_snapshot(&range, dense);
+		} else if (ret != -EBUSY) {
+			err = leaves_expect(leaves, start, start + PAGE_SIZE);
+			if (ret != err)
+				return leaves_differ(leaves, HMM_LEAVES_ERROR,
+						     start, ret, err);
+			return ret;
+		}
+		if (!ret) {
+			err = leaves_lock(leaves, &range);
+			if (err < 0)
+				return err;
+			if (err)
+				ret = leaves_compare_dense(leaves, start,
+							   range.end, dense);
+			for (i = 0; err && !ret && i < range.nr_extents; i++)
+				if (!list_one_kind(&range.extents[i]))
+					ret = leaves_differ(leaves,
+							    HMM_LEAVES_EXTENTS,
+							    range.extents[i].start,
+							    range.extents[i].hmm_pfn,
+							    0);
+			leaves_unlock(leaves);
+			if (ret)
+				return ret;
+			if (err) {
+				start = range.end;
+				tries = 0;
+				continue;
+			}
+			ret = -EBUSY;
+		}
+		if (ret != -EBUSY)
+			return ret;
+		leaves->retries++;
+		if (++tries == LEAVES_MAX_TRIES)
+			return -EAGAIN;
+	}
+	if (expected)
+		return leaves_differ(leaves, HMM_LEAVES_ERROR, start, 0,
+				     expected);
+	return 0;
+}
+
+/* Arguments that hmm_range_fault() has to refuse. */
+static int list_check_einval(struct leaves *leaves)
+{
+	const struct {
+		unsigned long npages, mask;
+		unsigned int max;
+	} bad[] = {
+		{ leaves->npages, 0, 0 },
+		{ 0, 0, 1 },
+		{ leaves->npages, HMM_PFN_REQ_FAULT, 1 },
+		{ leaves->npages, HMM_PFN_DMA_MAPPED, 1 },
+	};
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct hmm_range range = {
+			.notifier = &leaves->notifier,
+			.start = leaves->start,
+			.end = leaves->start + bad[i].npages * PAGE_SIZE,
+			.pfn_flags_mask = bad[i].mask,
+			.extents = leaves->extents,
+			.max_extents = bad[i].max,
+		};
+
+		ret = leaves_fault(&range, i % 2);
+		if (ret != -EINVAL)
+			return leaves_differ(leaves, HMM_LEAVES_EINVAL,
+					     range.start, ret, -EINVAL);
+	}
+	return 0;
+}
+
+static int list_check(struct leaves *leaves, unsigned int count)
+{
+	const unsigned long end = leaves->start +
+				  (leaves->npages << PAGE_SHIFT);
+	unsigned long *dense;
+	int ret;
+
+	dense = kvcalloc(leaves->npages, sizeof(*dense), GFP_KERNEL);
+	leaves->extents = kvcalloc(leaves->npages + 1, sizeof(*leaves->extents),
+				   GFP_KERNEL);
+	ret = dense && leaves->extents ? leaves_init(leaves) : -ENOMEM;
+	if (ret)
+		goto out;
+	ret = list_check_einval(leaves);
+	while (!leaves_check_over(ret) && count--) {
+		unsigned long part, part_end;
+
+		leaves_random_part(leaves, &part, &part_end);
+		ret = list_check_range(leaves, part, part_end, dense);
+		cond_resched();
+	}
+	if (!leaves_check_over(ret))
+		ret = list_check_range(leaves, leaves->start, end, dense);
+	leaves_fini(leaves);
+out:
+	kvfree(leaves->extents);
+	kvfree(dense);
+	return ret;
+}
+
 static int leaves_check_calls(struct leaves *leaves, unsigned int count)
 {
 	int ret = 0;
@@ -1006,7 +1233,8 @@ static int leaves_check(struct hmm_leaves_check *cmd)
 {
 	const unsigned int flags = HMM_LEAVES_READ | HMM_LEAVES_WRITE |
 				   HMM_LEAVES_LEAF_ONLY | HMM_LEAVES_POISON |
-				   HMM_LEAVES_NO_OWNER | HMM_LEAVES_PER_PAGE;
+				   HMM_LEAVES_NO_OWNER | HMM_LEAVES_PER_PAGE |
+				   HMM_LEAVES_LIST;
 	struct leaves leaves = {
 		.flags = cmd->flags,
 		.seed = cmd->seed,
@@ -1022,6 +1250,12 @@ static int leaves_check(struct hmm_leaves_check *cmd)
 		return -EINVAL;
 	if (cmd->flags & HMM_LEAVES_LEAF_ONLY) {
 		ret = mirror_check(&leaves, cmd);
+		goto out;
+	}
+	if (cmd->flags & HMM_LEAVES_LIST) {
+		if (cmd->flags & HMM_LEAVES_PER_PAGE)
+			return -EINVAL;
+		ret = list_check(&leaves, cmd->count);
 		goto out;
 	}
 	ret = leaves_init(&leaves);
@@ -1156,15 +1390,23 @@ static int leaves_race_once(struct leaves *leaves, struct hmm_leaves_race *cmd)
 
 	range.default_flags = leaves_request(requests[i]);
 	leaves_random_part(leaves, &range.start, &range.end);
-	if (leaves->flags & HMM_LEAVES_LEAF_ONLY && cmd->faults % 2) {
+	if (leaves->flags & HMM_LEAVES_LEAF_ONLY && cmd->faults % 3 == 1) {
 		ret = mirror_race_prepare(leaves, &range);
 		if (ret)
 			return ret;
 	}
+	if (leaves->extents && cmd->faults % 3 == 2)
+		list_prepare(leaves, &range);
 	ret = leaves_fault(&range, leaves_random(leaves, 2));
 	if (ret == -EINTR)
 		return ret;
 	cmd->faults++;
+	if (range.extents) {
+		err = list_check_extents(leaves, &range, ret);
+		if (err)
+			return err;
+		range.end = list_expand(leaves, &range);
+	}
 	if (range.mirror_end) {
 		err = mirror_check_partition(leaves, !leaves_random(leaves, 8));
 		if (err)
@@ -1220,7 +1462,7 @@ static int leaves_race_once(struct leaves *leaves, struct hmm_leaves_race *cmd)
 static int leaves_race(struct hmm_leaves_race *cmd)
 {
 	const unsigned int flags = HMM_LEAVES_NO_RETRY |
-				   HMM_LEAVES_LEAF_ONLY |
+				   HMM_LEAVES_LEAF_ONLY | HMM_LEAVES_LIST |
 				   HMM_LEAVES_NO_INVALIDATE;
 	struct leaves leaves = {
 		.flags = cmd->flags,
@@ -1239,9 +1481,15 @@ static int leaves_race(struct hmm_leaves_race *cmd)
 	if (leaves_bad_range(cmd->addr, cmd->npages) || cmd->flags & ~flags ||
 	    !cmd->count || cmd->count > LEAVES_MAX_COUNT)
 		return -EINVAL;
+	if (cmd->flags & HMM_LEAVES_LIST) {
+		leaves.extents = kvcalloc(leaves.npages + 1,
+					  sizeof(*leaves.extents), GFP_KERNEL);
+		if (!leaves.extents)
+			return -ENOMEM;
+	}
 	ret = leaves_init(&leaves);
 	if (ret)
-		return ret;
+		goto out;
 	while (!ret && cmd->faults < cmd->count) {
 		if (fatal_signal_pending(current))
 			ret = -EINTR;
@@ -1249,6 +1497,8 @@ static int leaves_race(struct hmm_leaves_race *cmd)
 			ret = leaves_race_once(&leaves, cmd);
 	}
 	leaves_fini(&leaves);
+out:
+	kvfree(leaves.extents);
 	kvfree(leaves.mirror);
 	cmd->pages = leaves.pages;
 	return ret;

@@ -21,12 +21,17 @@
 /* RACE: a driver whose invalidate() callback does nothing. */
 #define HMM_LEAVES_NO_INVALIDATE	0x20
 /*
- * CHECK: leaf-only output in a mirror; RACE: every other time, and the mirror is
+ * CHECK: leaf-only output in a mirror; RACE: every third time, and the mirror is
  * all that is raced for.
  */
 #define HMM_LEAVES_LEAF_ONLY		0x40
 /* CHECK: the mirror has garbage in it when the first call, for all of it, is. */
 #define HMM_LEAVES_POISON		0x80
+/*
+ * CHECK: output as lists of random length, one after the other; RACE: every third
+ * time.
+ */
+#define HMM_LEAVES_LIST			0x100
 
 /**
  * enum hmm_leaves_what - which comparison failed
@@ -41,6 +46,8 @@
  *	says
  * @HMM_LEAVES_DENSE: leaf-only and dense output of the same range differ
  * @HMM_LEAVES_EINVAL: bad arguments did not give -EINVAL
+ * @HMM_LEAVES_EXTENTS: the extents of a list do not follow on each other, could
+ *	be fewer, are too many, or do not begin or end where they should
  */
 enum hmm_leaves_what {
 	HMM_LEAVES_SAME,
@@ -51,6 +58,7 @@ enum hmm_leaves_what {
 	HMM_LEAVES_BLOCK,
 	HMM_LEAVES_DENSE,
 	HMM_LEAVES_EINVAL,
+	HMM_LEAVES_EXTENTS,
 };
 
 /**
@@ -120,8 +128,8 @@ struct hmm_leaves_check {
  * @npages: (in) its length in pages, up to 1 GiB
  * @seed: (in) of all that is random
  * @count: (in) how many range faults to make, up to 1000000
- * @flags: (in) HMM_LEAVES_NO_RETRY, HMM_LEAVES_NO_INVALIDATE
- *	and HMM_LEAVES_LEAF_ONLY
+ * @flags: (in) HMM_LEAVES_NO_RETRY, HMM_LEAVES_NO_INVALIDATE,
+ *	HMM_LEAVES_LEAF_ONLY and HMM_LEAVES_LIST
  * @faults: (out) range faults made
  * @checked: (out) those whose output was compared with the page table
  * @retries: (out) those that the driver had to make again

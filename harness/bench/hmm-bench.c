@@ -152,10 +152,10 @@ static unsigned long long walk(char *p, size_t npages)
 	return w.ns;
 }
 
-/* Does this kernel have leaf-only output? Nothing need be mapped to ask. */
-static bool has_leaf_only(void)
+/* Does this kernel have output as a list? Nothing need be mapped to ask. */
+static bool has_list(void)
 {
-	struct hmm_bench_fault f = { .npages = 1, .flags = HMM_BENCH_LEAF_ONLY };
+	struct hmm_bench_fault f = { .npages = 1, .flags = HMM_BENCH_LIST };
 
 	ioctl(bench, HMM_BENCH_FAULT, &f);
 	return errno != EOPNOTSUPP;
@@ -223,25 +223,25 @@ static void cost(const struct mapping *m)
 	}
 	print("fault_cold", m, "", l.leaves, l.cold, touched + (m->window ? walked : filled));
 	print("walk_warm", m, "", l.leaves, l.warm, filled);
-	if (!has_leaf_only())
+	if (!has_list())
 		return;
-	l = measure(m, m->size, HMM_BENCH_LEAF_ONLY);
-	print("fault_cold", m, "_leafonly", l.leaves, l.cold, touched + walked);
-	print("walk_warm", m, "_leafonly", l.leaves, l.warm, walked);
+	l = measure(m, m->size, HMM_BENCH_LIST);
+	print("fault_cold", m, "_list", l.leaves, l.cold, touched + walked);
+	print("walk_warm", m, "_list", l.leaves, l.warm, walked);
 }
 
 /* Sizes from @step on, doubled each time, to the end of the mapping. */
 static void print_curve(const struct mapping *m, size_t step)
 {
-	int flags[] = { 0, HMM_BENCH_LEAF_ONLY };
+	int flags[] = { 0, HMM_BENCH_LIST };
 	size_t size, i;
 
 	if (only && strcmp(only, m->name))
 		return;
-	for (i = 0; i < (has_leaf_only() ? 2 : 1); i++) {
+	for (i = 0; i < (has_list() ? 2 : 1); i++) {
 		for (size = step; size <= m->size * (m->times ?: 1); size *= 2) {
 			struct least l = measure(m, size, flags[i]);
-			const char *output = i ? "_leafonly" : "";
+			const char *output = i ? "_list" : "";
 
 			printf("curve cold_%s%s %zu %llu %llu\n", m->name, output, size / 4096,
 			       l.leaves, l.cold);

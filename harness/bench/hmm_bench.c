@@ -48,8 +48,6 @@ static void count_leaves(struct hmm_bench_fault *f, const unsigned long *pfns)
 {
 	u64 i = 0;
 
-	f->leaves = 0;
-	f->max_order = 0;
 	while (i < f->npages) {
 		unsigned int order = hmm_pfn_to_map_order(pfns[i]);
 		u64 page = (f->addr >> PAGE_SHIFT) + i;
@@ -59,6 +57,28 @@ static void count_leaves(struct hmm_bench_fault *f, const unsigned long *pfns)
 		i += (1UL << order) - (page & ((1UL << order) - 1));
 	}
 }
+
+#ifdef HAVE_LIST	/* see Kbuild: the base kernel has not */
+#define BENCH_EXTENTS	32
+
+/* The same, and where the list ends. */
+static unsigned long count_listed(struct hmm_bench_fault *f,
+				  const struct hmm_range *range)
+{
+	const struct hmm_extent *extent = range->extents;
+	unsigned int i;
+
+	for (i = 0; i < range->nr_extents; i++, extent++) {
+		unsigned int order = hmm_pfn_to_map_order(extent->hmm_pfn);
+		unsigned int shift = PAGE_SHIFT + order;
+
+		f->max_order = max(f->max_order, order);
+		f->leaves += ((extent->end - 1) >> shift) -
+			     (extent->start >> shift) + 1;
+	}
+	return extent[-1].end;
+}
+#endif
 
 static int bench_fault(struct hmm_bench_fault *f)
 {
@@ -75,23 +95,29 @@ static int bench_fault(struct hmm_bench_fault *f)
 
 	if (!f->npages || !PAGE_ALIGNED(f->addr) || range.end <= range.start ||
 	    range.end > TASK_SIZE ||
-	    (f->flags & ~(HMM_BENCH_WRITE | HMM_BENCH_LEAF_ONLY)))
+	    (f->flags & ~(HMM_BENCH_WRITE | HMM_BENCH_LIST)))
 		return -EINVAL;
 	if (f->flags & HMM_BENCH_WRITE)
 		range.default_flags |= HMM_PFN_REQ_WRITE;
-	if (f->flags & HMM_BENCH_LEAF_ONLY) {
-#ifdef HAVE_LEAF_ONLY	/* see Kbuild: the base kernel has not */
-		range.mirror_start = range.start;
-		range.mirror_end = range.end;
+#ifdef HAVE_LIST
+	struct hmm_extent *extents __free(kfree) =
+		kcalloc(BENCH_EXTENTS, sizeof(*extents), GFP_KERNEL);
+	if (!extents)
+		return -ENOMEM;
+	range.max_extents = BENCH_EXTENTS;
+	if (f->flags & HMM_BENCH_LIST)
+		range.extents = extents;
 #else
+	if (f->flags & HMM_BENCH_LIST)
 		return -EOPNOTSUPP;
 #endif
-	}
 
-	unsigned long *pfns __free(kvfree) =
-		kvcalloc(f->npages, sizeof(*pfns), GFP_KERNEL);
-	if (!pfns)
-		return -ENOMEM;
+	unsigned long *pfns __free(kvfree) = NULL;
+	if (!(f->flags & HMM_BENCH_LIST)) {
+		pfns = kvcalloc(f->npages, sizeof(*pfns), GFP_KERNEL);
+		if (!pfns)
+			return -ENOMEM;
+	}
 	range.hmm_pfns = pfns;
 
 	ret = mmu_interval_notifier_insert(&notifier, mm, range.start,
@@ -100,27 +126,39 @@ static int bench_fault(struct hmm_bench_fault *f)
 	if (ret)
 		return ret;
 
+	f->ns = 0;
+	f->leaves = 0;
+	f->max_order = 0;
 	counted = 0;
 	WRITE_ONCE(counted_task, current);
-	do {
+	while (range.start < range.end) {
 		range.notifier_seq = mmu_interval_read_begin(&notifier);
 		mmap_read_lock(mm);
 		start = ktime_get_ns();
 		ret = hmm_range_fault(&range);
-		f->ns = ktime_get_ns() - start;
+		start = ktime_get_ns() - start;
 		mmap_read_unlock(mm);
 		if (fatal_signal_pending(current))
 			ret = -EINTR;
 		cond_resched();
-	} while (ret == -EBUSY);
+		if (ret == -EBUSY)
+			continue;
+		if (ret)
+			break;
+		f->ns += start;
+#ifdef HAVE_LIST
+		if (range.extents) {
+			range.start = count_listed(f, &range);
+			continue;
+		}
+#endif
+		count_leaves(f, pfns);
+		break;
+	}
 	WRITE_ONCE(counted_task, NULL);
 	mmu_interval_notifier_remove(&notifier);
-	if (ret)
-		return ret;
-
 	f->faults = counted;
-	count_leaves(f, pfns);
-	return 0;
+	return ret;
 }
 
 /* What hmm_range_fault() does to an entry at the least: keep some flags. */

@@ -10,14 +10,14 @@
  * @addr: (in) start, page aligned, bytes
  * @npages: (in) length in pages
  * @flags: (in) HMM_BENCH_WRITE: ask for write access to the whole range;
- *	HMM_BENCH_LEAF_ONLY: ask for one entry per leaf
+ *	HMM_BENCH_LIST: ask for output as a list
  * @faults: (out) handle_mm_fault() calls with FAULT_FLAG_REMOTE it made
  * @ns: (out) time in hmm_range_fault(), in nanoseconds; QEMU's instruction
  *	clock makes that instructions
  * @leaves: (out) page table leaves the result lies in
  * @max_order: (out) order of the largest of them
  *
- * Errors: EINVAL (range or flags), EOPNOTSUPP (leaf-only, on the base kernel),
+ * Errors: EINVAL (range or flags), EOPNOTSUPP (a list, on the base kernel),
  * ENOMEM (its pfn array), else what hmm_range_fault() returned.
  */
 struct hmm_bench_fault {
@@ -43,7 +43,7 @@ struct hmm_bench_fill {
 };
 
 /**
- * struct hmm_bench_walk - the walk that no leaf-only output can do without
+ * struct hmm_bench_walk - the walk that no list can do without
  * @addr: (in) start, bytes
  * @npages: (in) length in pages; all of it is mapped
  * @leaves: (out) leaves found
@@ -93,6 +93,7 @@ struct hmm_bench_dma {
 
 #define HMM_BENCH_WRITE		1
 #define HMM_BENCH_LEAF_ONLY	2
+#define HMM_BENCH_LIST		8
 #define HMM_BENCH_DIRECT	4
 
 enum {

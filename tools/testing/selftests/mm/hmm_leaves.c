@@ -297,6 +297,7 @@ static const char *what_differs(const struct hmm_leaves_diff *diff)
 		[HMM_LEAVES_BLOCK] = "block of an earlier call",
 		[HMM_LEAVES_DENSE] = "leaf-only and dense output",
 		[HMM_LEAVES_EINVAL] = "-EINVAL",
+		[HMM_LEAVES_EXTENTS] = "list of extents",
 	};
 
 	return diff->what < ARRAY_SIZE(names) ?
@@ -429,6 +430,7 @@ FIXTURE_TEARDOWN(exact)
 enum way {
 	DENSE, DENSE_PARTS, DENSE_PER_PAGE,
 	LEAF_ALL, LEAF_WIDE, LEAF_INSIDE,
+	LIST_ALL, LIST_PARTS,
 	NWAYS
 };
 
@@ -478,6 +480,13 @@ static int compare(FIXTURE_DATA(exact) *self, enum way way, unsigned int flags,
 		cmd.mirror_npages -= 2 * skip + 7;
 		cmd.addr = cmd.mirror_addr + 19 * page;
 		cmd.npages = cmd.mirror_npages - 2 * 19;
+		cmd.count = count;
+		break;
+	case LIST_ALL:
+		cmd.flags |= HMM_LEAVES_LIST;
+		break;
+	case LIST_PARTS:
+		cmd.flags |= HMM_LEAVES_LIST;
 		cmd.count = count;
 		break;
 	default:
@@ -1070,7 +1079,7 @@ static const char *setup_race(struct race *r, enum backing kind,
 		r->start += MB(512);
 		r->npages = GB(1) / r->m.page;
 	}
-	r->flags = HMM_LEAVES_LEAF_ONLY;
+	r->flags = HMM_LEAVES_LEAF_ONLY | HMM_LEAVES_LIST;
 	return NULL;
 }
 
@@ -1304,11 +1313,11 @@ FIXTURE_TEARDOWN(marks)
 static int compare_marks(struct race *r, unsigned int flags)
 {
 	static const unsigned int ways[] = {
-		0, HMM_LEAVES_LEAF_ONLY | HMM_LEAVES_POISON
+		0, HMM_LEAVES_LEAF_ONLY | HMM_LEAVES_POISON, HMM_LEAVES_LIST
 	};
 	int ret = 0, i;
 
-	for (i = 0; i < 2 && !ret; i++) {
+	for (i = 0; i < ARRAY_SIZE(ways) && !ret; i++) {
 		struct hmm_leaves_check cmd = {
 			.addr = r->start,
 			.npages = r->npages,
