@@ -90,7 +90,7 @@ static int bench_fault(struct hmm_bench_fault *f)
 		.default_flags = HMM_PFN_REQ_FAULT,
 	};
 	struct mm_struct *mm = current->mm;
-	u64 start;
+	u64 start, ns;
 	int ret;
 
 	if (!f->npages || !PAGE_ALIGNED(f->addr) || range.end <= range.start ||
@@ -136,7 +136,7 @@ static int bench_fault(struct hmm_bench_fault *f)
 		mmap_read_lock(mm);
 		start = ktime_get_ns();
 		ret = hmm_range_fault(&range);
-		start = ktime_get_ns() - start;
+		ns = ktime_get_ns() - start;
 		mmap_read_unlock(mm);
 		if (fatal_signal_pending(current))
 			ret = -EINTR;
@@ -145,7 +145,7 @@ static int bench_fault(struct hmm_bench_fault *f)
 			continue;
 		if (ret)
 			break;
-		f->ns += start;
+		f->ns += ns;
 #ifdef HAVE_LIST
 		if (range.extents) {
 			range.start = count_listed(f, &range);

@@ -18,7 +18,7 @@
  * @max_order: (out) order of the largest of them
  *
  * Errors: EINVAL (range or flags), EOPNOTSUPP (a list, on the base kernel),
- * ENOMEM (its pfn array), else what hmm_range_fault() returned.
+ * ENOMEM (its arrays), else what hmm_range_fault() returned.
  */
 struct hmm_bench_fault {
 	__u64 addr;
@@ -93,8 +93,8 @@ struct hmm_bench_dma {
 
 #define HMM_BENCH_WRITE		1
 #define HMM_BENCH_LEAF_ONLY	2
-#define HMM_BENCH_LIST		8
 #define HMM_BENCH_DIRECT	4
+#define HMM_BENCH_LIST		8
 
 enum {
 	HMM_BENCH_PAGES,
