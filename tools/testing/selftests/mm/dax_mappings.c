@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
@@ -524,6 +525,98 @@ TEST_F_TIMEOUT(reflink, races, 60)
 		EXPECT_EQ(readers[i].wrong, 0);
 	}
 	ASSERT_EQ(warned(), self->warned);
+}
+
+/*
+ * A thread that maps a file by pages, and has it forget them: in step with the
+ * others, so that they all have the same page at the same time.
+ */
+struct sharer {
+	pthread_t thread;
+	struct file_clone_range blocks;
+	int fd;
+	char *map;
+	unsigned int number;
+	unsigned int *arrived;
+	bool failed;
+};
+
+#define SHARERS		2U
+#define SHARE_ROUNDS	200U
+
+static void meet(unsigned int *arrived, unsigned int *round)
+{
+	unsigned int all = ++*round * SHARERS, tries = 0;
+
+	__atomic_fetch_add(arrived, 1, __ATOMIC_SEQ_CST);
+	while (__atomic_load_n(arrived, __ATOMIC_SEQ_CST) < all)
+		if (!(++tries % 10000))
+			sched_yield();
+}
+
+static void *sharer(void *arg)
+{
+	struct sharer *s = arg;
+	unsigned int i, round = 0, seed = s->number;
+	int later;
+	size_t at;
+
+	for (i = 0; i < SHARE_ROUNDS; i++) {
+		for (at = 0; at < MB(2); at += PAGE) {
+			meet(s->arrived, &round);
+			/* So that either may be a little ahead. */
+			for (later = rand_r(&seed) % 64; later > 0; later--)
+				asm volatile("" : : : "memory");
+			FORCE_READ(s->map[at]);
+		}
+		/* Every other time, while the others have the pages mapped. */
+		meet(s->arrived, &round);
+		if (i % 2 && s->number)
+			meet(s->arrived, &round);
+		/* The blocks stay the same ones, the entries for them go. */
+		if (ioctl(s->fd, FICLONERANGE, &s->blocks))
+			s->failed = true;
+		if (i % 2 && !s->number)
+			meet(s->arrived, &round);
+	}
+	return NULL;
+}
+
+/* The pages know how many files have them, although these come and go together. */
+TEST_F_TIMEOUT(reflink, counts, 60)
+{
+	struct sharer sharers[SHARERS] = {};
+	unsigned int arrived = 0, i;
+	char *p;
+
+	for (i = 0; i < SHARERS; i++) {
+		struct sharer *s = &sharers[i];
+
+		s->blocks.src_fd = self->fd[i];
+		s->blocks.src_length = MB(2);
+		s->number = i;
+		s->arrived = &arrived;
+		s->fd = open(getenv("HMM_DAX_XFS"), O_TMPFILE | O_RDWR, 0600);
+		ASSERT_GE(s->fd, 0);
+		ASSERT_EQ(ioctl(s->fd, FICLONERANGE, &s->blocks), 0);
+		s->map = map_file(s->fd, MB(2), MB(2), PAGE);
+		ASSERT_NE(s->map, MAP_FAILED);
+	}
+	for (i = 0; i < SHARERS; i++)
+		ASSERT_EQ(pthread_create(&sharers[i].thread, NULL, sharer,
+					 &sharers[i]), 0);
+	for (i = 0; i < SHARERS; i++) {
+		pthread_join(sharers[i].thread, NULL);
+		EXPECT_FALSE(sharers[i].failed);
+	}
+	ASSERT_EQ(warned(), self->warned);
+
+	/* No file has any of the pages, so nothing is in the way of a large leaf. */
+	p = map_file(self->fd[0], MB(2), MB(2), 0);
+	ASSERT_NE(p, MAP_FAILED);
+	ASSERT_EQ(load(p), 0);
+	ASSERT_TRUE(is_large(p));
+	ASSERT_TRUE(same(p, MB(2), 0, 1));
 }
 
 TEST_HARNESS_MAIN
