@@ -255,6 +255,48 @@ TEST_F(dax, guard_leaf)
 	ASSERT_EQ(warned(), self->warned);
 }
 
+/* What a thread guards and leaves unguarded, in turns. */
+struct guard {
+	char *page;
+	bool stop;
+};
+
+static void *guard_again(void *arg)
+{
+	struct guard *g = arg;
+
+	while (!__atomic_load_n(&g->stop, __ATOMIC_RELAXED)) {
+		madvise(g->page, PAGE, MADV_GUARD_INSTALL);
+		madvise(g->page, PAGE, MADV_GUARD_REMOVE);
+	}
+	return NULL;
+}
+
+/* A guard that is installed while a fault maps the page for writing. */
+TEST_F_TIMEOUT(dax, guard_race, 60)
+{
+	struct guard g = { .page = self->map + 7 * PAGE };
+	unsigned long mapped = 0, refused = 0;
+	pthread_t thread;
+	time_t end;
+
+	if (!variant->single_pages)
+		SKIP(return, "not for this memory: no page is guarded alone");
+	ASSERT_EQ(pthread_create(&thread, NULL, guard_again, &g), 0);
+	for (end = time(NULL) + 3; time(NULL) < end;) {
+		if (!madvise(g.page, PAGE, MADV_POPULATE_WRITE))
+			mapped++;
+		else
+			refused++;
+	}
+	__atomic_store_n(&g.stop, true, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	ASSERT_NE(mapped, 0);
+	ASSERT_NE(refused, 0);
+	ASSERT_EQ(load(g.page), 0);
+	ASSERT_EQ(warned(), self->warned);
+}
+
 /*
  * What is write-protected before it is mapped can be read, and written, which
  * ends the protection. Where pages cannot be mapped alone it is refused.
