@@ -62,14 +62,20 @@ hmm_dma_kunit() {
 		kunit-results hmm_dma hmm_dma_iommu && [ \$balanced = 0 ]"
 }
 
+# The record of a window, which needs nothing.
+hmm_blocks_kunit() {
+	in_guest "$1" 300 "modprobe kunit enable=1 autorun=1 && modprobe hmm_blocks_kunit && kunit-results hmm_blocks"
+}
+
 # No GPU in there: the suites of page tables, and of faults on mappings of DAX.
 nouveau_kunit() {
 	in_guest "$1" 600 "dax-storage && . /run/storage &&
 		for fs in \$HMM_DAX_EXT4 \$HMM_DAX_XFS; do
 			dd if=/dev/zero of=\$fs/svm bs=2M count=4 conv=fsync status=none || exit
 		done
+		edu=\$(grep -lx 0x11e8 /sys/bus/pci/devices/*/device) && edu=\${edu%/device}
 		echo always >/sys/kernel/mm/transparent_hugepage/enabled
-		modprobe kunit enable=1 autorun=1 && modprobe nouveau \
+		modprobe kunit enable=1 autorun=1 && modprobe nouveau svm_kunit_pci=\${edu##*/} \
 			svm_kunit_dax=\$HMM_DAX_EXT4/svm:21,\$HMM_DAX_XFS/svm:21,\$HMM_DAX_DEV_4K:12,\$HMM_DAX_DEV_2M:21,\$HMM_DAX_DEV_1G:30 &&
 		grep -q 'test_atomic: a THP' /sys/kernel/debug/kunit/nouveau_svm/results ||
 			echo 'not ok test_atomic had no THP'

@@ -45,7 +45,7 @@
 #define EDU_BUFFER		0x40000	/* the device's own, at its own address */
 
 /* A device; open files hold it, also when it is long unbound. */
-struct hmm_dma_dev {
+struct test_hmm_dma_dev {
 	struct kref		ref;
 	struct miscdevice	misc;
 	struct mutex		lock;		/* all below, one request a time */
@@ -56,38 +56,52 @@ struct hmm_dma_dev {
 	dma_addr_t		bounce_dma;
 };
 
+/*
+ * An entry of the device's page table. A real device has one in its own memory;
+ * this one is told an address for each transfer.
+ */
+struct test_hmm_dma_pte {
+	dma_addr_t		dma;
+	unsigned long		hmm_pfn;	/* without HMM_PFN_VALID: none */
+};
+
 /* An open file. */
-struct hmm_dma_mirror {
-	struct hmm_dma_dev	*hdev;
+struct test_hmm_dma_mirror {
+	struct test_hmm_dma_dev	*hdev;
 	struct list_head	node;
 	struct mm_struct	*mm;
 	struct mmu_interval_notifier notifier;
-	unsigned long		*pfns;		/* NULL: no window */
-	bool			leaf_only;	/* what is in pfns */
-	struct mutex		lock;		/* map, invalidations, see above */
-	struct hmm_dma_map	map;
+	struct test_hmm_dma_pte	*ptes;		/* NULL: no window */
+	struct mutex		lock;		/* what follows, ptes, see above */
+	struct hmm_dma_window	window;
 	u64			invalidations;
 };
 
-/* Take part of the window from the device, and what comes with it. */
-static void hmm_dma_take_back(struct hmm_dma_mirror *mirror,
-			      unsigned long start, unsigned long end)
+static struct test_hmm_dma_pte *
+test_hmm_dma_pte(struct test_hmm_dma_mirror *mirror, unsigned long addr)
 {
-	lockdep_assert_held(&mirror->lock);
-	hmm_range_dma_widen(&mirror->map, &start, &end);
-	/*
-	 * Here a device's own page table is cleared from start to end. This one
-	 * has none: it is told an address for one transfer, under the lock.
-	 */
-	hmm_range_dma_unmap(mirror->hdev->dev, &mirror->map, start, end);
+	return &mirror->ptes[(addr - mirror->window.start) >> PAGE_SHIFT];
 }
 
-static bool hmm_dma_invalidate(struct mmu_interval_notifier *mni,
-			       const struct mmu_notifier_range *range,
+/* Take part of the window from the device, and what comes with it. */
+static void test_hmm_dma_take_back(struct test_hmm_dma_mirror *mirror,
+				   unsigned long start, unsigned long end)
+{
+	lockdep_assert_held(&mirror->lock);
+	if (!hmm_range_dma_widen(&mirror->window, &start, &end))
+		return;
+	/* First the device, then the IOMMU: nothing faults in between. */
+	memset(test_hmm_dma_pte(mirror, start), 0,
+	       ((end - start) >> PAGE_SHIFT) * sizeof(*mirror->ptes));
+	hmm_range_dma_unmap(&mirror->window, start, end);
+}
+
+static bool test_hmm_dma_invalidate(struct mmu_interval_notifier *mni,
+				    const struct mmu_notifier_range *range,
 			       unsigned long cur_seq)
 {
-	struct hmm_dma_mirror *mirror =
-		container_of(mni, struct hmm_dma_mirror, notifier);
+	struct test_hmm_dma_mirror *mirror =
+		container_of(mni, struct test_hmm_dma_mirror, notifier);
 
 	/* Whoever has the lock may be waiting for the device, so do we. */
 	if (mmu_notifier_range_blockable(range))
@@ -99,165 +113,192 @@ static bool hmm_dma_invalidate(struct mmu_interval_notifier *mni,
 	mirror->invalidations++;
 
 	/* The callback's range may go beyond the window. */
-	hmm_dma_take_back(mirror, max(range->start, mirror->map.start),
-			  min(range->end, mirror->map.end));
+	test_hmm_dma_take_back(mirror, range->start, range->end);
 
 	mutex_unlock(&mirror->lock);
 	return true;
 }
 
-static const struct mmu_interval_notifier_ops hmm_dma_notifier_ops = {
-	.invalidate = hmm_dma_invalidate,
+static const struct mmu_interval_notifier_ops test_hmm_dma_notifier_ops = {
+	.invalidate = test_hmm_dma_invalidate,
 };
 
-static void hmm_dma_destroy_window(struct hmm_dma_mirror *mirror)
+static void test_hmm_dma_destroy_window(struct test_hmm_dma_mirror *mirror)
 {
-	struct device *dev = mirror->hdev->dev;
-
-	if (!mirror->pfns)
+	if (!mirror->ptes)
 		return;
 	/*
 	 * Without the notifier the pages could go at any time, so first take
 	 * them from the device. New ones would need the device's lock.
 	 */
 	mutex_lock(&mirror->lock);
-	hmm_dma_take_back(mirror, mirror->map.start, mirror->map.end);
+	test_hmm_dma_take_back(mirror, mirror->window.start,
+			       mirror->window.end);
 	mutex_unlock(&mirror->lock);
 	mmu_interval_notifier_remove(&mirror->notifier);
-	hmm_range_dma_free(dev, &mirror->map);
-	kvfree(mirror->pfns);
-	mirror->pfns = NULL;
+	hmm_dma_window_destroy(&mirror->window);
+	kvfree(mirror->ptes);
+	mirror->ptes = NULL;
 }
 
-static int hmm_dma_create_window(struct hmm_dma_mirror *mirror,
-				 const struct hmm_dma_window *win)
+static int test_hmm_dma_create_window(struct test_hmm_dma_mirror *mirror,
+				      const struct test_hmm_dma_window *win)
 {
-	struct device *dev = mirror->hdev->dev;
 	unsigned long start = win->addr;
 	unsigned long size = win->npages << PAGE_SHIFT;
 	int ret;
 
-	hmm_dma_destroy_window(mirror);
+	test_hmm_dma_destroy_window(mirror);
 	if (!win->npages || win->npages > TASK_SIZE >> PAGE_SHIFT ||
 	    win->flags || !PAGE_ALIGNED(win->addr) || win->addr > TASK_SIZE ||
 	    size > TASK_SIZE - win->addr)
 		return -EINVAL;
 
-	mirror->pfns = kvcalloc(win->npages, sizeof(*mirror->pfns), GFP_KERNEL);
-	if (!mirror->pfns)
+	mirror->ptes = kvcalloc(win->npages, sizeof(*mirror->ptes), GFP_KERNEL);
+	if (!mirror->ptes)
 		return -ENOMEM;
-	ret = hmm_range_dma_alloc(dev, &mirror->map, start, start + size);
+	ret = hmm_dma_window_init(&mirror->window, mirror->hdev->dev, start,
+				  start + size);
 	if (ret)
-		goto err_pfns;
-	mirror->leaf_only = false;
+		goto err_ptes;
 	mirror->invalidations = 0;
 	/* The callback can be called from here on. */
 	ret = mmu_interval_notifier_insert(&mirror->notifier, mirror->mm, start,
-					   size, &hmm_dma_notifier_ops);
+					   size, &test_hmm_dma_notifier_ops);
 	if (ret)
-		goto err_map;
+		goto err_window;
 	return 0;
 
-err_map:
-	hmm_range_dma_free(dev, &mirror->map);
-err_pfns:
-	kvfree(mirror->pfns);
-	mirror->pfns = NULL;
+err_window:
+	hmm_dma_window_destroy(&mirror->window);
+err_ptes:
+	kvfree(mirror->ptes);
+	mirror->ptes = NULL;
 	return ret;
 }
 
-static bool hmm_dma_in_window(const struct hmm_dma_mirror *mirror, u64 addr,
-			      u64 size)
+static bool test_hmm_dma_in_window(const struct test_hmm_dma_mirror *mirror,
+				   u64 addr, u64 size)
 {
-	return mirror->pfns && addr >= mirror->map.start &&
-	       addr < mirror->map.end && size <= mirror->map.end - addr;
+	return mirror->ptes && addr >= mirror->window.start &&
+	       addr < mirror->window.end && size <= mirror->window.end - addr;
 }
 
-/* How many leaves of the range the last hmm_range_dma_map() has mapped. */
-static u64 hmm_dma_count_mapped(const struct hmm_dma_mirror *mirror,
-				unsigned long start, unsigned long end)
+/* Tell the device of what is mapped now. Returns how many leaves are new to it. */
+static u64 test_hmm_dma_set(struct test_hmm_dma_mirror *mirror,
+			    const struct hmm_range *range,
+			    const struct hmm_dma_batch *batch)
 {
-	unsigned long base = mirror->map.start;
-	unsigned long addr = start, pfn;
-	u64 mapped = 0;
+	struct hmm_extent mapped;
+	unsigned long addr, pfn;
+	dma_addr_t dma;
+	unsigned int i;
+	u64 leaves = 0;
 
-	/* In a dense array any page stands for its leaf. */
-	if (mirror->leaf_only)
-		addr = hmm_leaf_head(mirror->pfns, base, start);
-	for (; addr < end; addr = hmm_leaf_end(pfn, addr)) {
-		pfn = mirror->pfns[(addr - base) >> PAGE_SHIFT];
-		mapped += (pfn & HMM_PFN_VALID) && (pfn & HMM_PFN_DMA_MAPPED);
+	for (i = 0; i < range->nr_extents; i++) {
+		if (!hmm_range_dma_mapped(&mirror->window, range, batch, i,
+					  &mapped, &dma))
+			continue;
+		for (addr = mapped.start; addr < mapped.end; addr += PAGE_SIZE) {
+			struct test_hmm_dma_pte *pte =
+				test_hmm_dma_pte(mirror, addr);
+			unsigned long size;
+
+			pfn = hmm_extent_entry(&mapped, addr);
+			size = PAGE_SIZE << hmm_pfn_to_map_order(pfn);
+			/* What is there may allow the device more already. */
+			if (pte->hmm_pfn == pfn ||
+			    pte->hmm_pfn == (pfn | HMM_PFN_WRITE))
+				continue;
+			if (IS_ALIGNED(addr, size) || addr == mapped.start)
+				leaves++;
+			pte->dma = dma + (addr - mapped.start);
+			pte->hmm_pfn = pfn;
+		}
 	}
-	return mapped;
+	return leaves;
 }
 
 /* What the fault handler of a driver does. */
-static int hmm_dma_fault(struct hmm_dma_mirror *mirror, unsigned long start,
-			 unsigned long end, u64 flags, u64 *mapped)
+static int test_hmm_dma_fault(struct test_hmm_dma_mirror *mirror,
+			      unsigned long start, unsigned long end, u64 flags,
+			      u64 *mapped)
 {
 	unsigned long timeout = msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT);
 	unsigned long deadline = jiffies + timeout;
+	struct hmm_extent extents[16];
 	struct hmm_range range = {
 		.notifier = &mirror->notifier,
 		.start = start,
 		.end = end,
-		.hmm_pfns = mirror->pfns +
-			    ((start - mirror->map.start) >> PAGE_SHIFT),
+		.extents = extents,
+		.max_extents = ARRAY_SIZE(extents),
 	};
-	bool leaf_only = flags & HMM_DMA_MAP_LEAF_ONLY;
-	int ret;
+	struct hmm_dma_batch batch = {
+		.dir = flags & (HMM_DMA_MAP_WRITE | HMM_DMA_MAP_SNAPSHOT) ?
+			DMA_BIDIRECTIONAL : DMA_TO_DEVICE,
+	};
+	int ret = 0;
 
 	if (!(flags & HMM_DMA_MAP_SNAPSHOT))
 		range.default_flags |= HMM_PFN_REQ_FAULT;
 	if (flags & HMM_DMA_MAP_WRITE)
 		range.default_flags |= HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE;
-	if (leaf_only) {
-		range.mirror_start = mirror->map.start;
-		range.mirror_end = mirror->map.end;
-	}
-	/* Each kind of output wants to find its own kind, or zeroes. */
-	if (mirror->leaf_only != leaf_only)
-		memset(mirror->pfns, 0,
-		       (mirror->map.end - mirror->map.start) / PAGE_SIZE *
-		       sizeof(*mirror->pfns));
-	mirror->leaf_only = leaf_only;
 
-again:
-	ret = hmm_range_fault_unlocked_timeout(&range, timeout);
-	if (ret)
-		return ret;
-	mutex_lock(&mirror->lock);
-	if (mmu_interval_read_retry(range.notifier, range.notifier_seq)) {
+	while (!ret && range.start < range.end) {
+		ret = hmm_range_fault_unlocked_timeout(&range, timeout);
+		if (!ret)
+			ret = hmm_range_dma_prepare(&mirror->window, &range,
+						    &batch);
+		if (ret)
+			break;
+
+		mutex_lock(&mirror->lock);
+		ret = -EAGAIN;
+		if (!mmu_interval_read_retry(range.notifier,
+					     range.notifier_seq)) {
+			/* What was only to be read so far. */
+			if (hmm_range_dma_stale(&mirror->window, &range,
+						&batch, &start, &end))
+				test_hmm_dma_take_back(mirror, start, end);
+			ret = hmm_range_dma_map(&mirror->window, &range,
+						&batch);
+		}
+		if (!ret)
+			*mapped += test_hmm_dma_set(mirror, &range, &batch);
 		mutex_unlock(&mirror->lock);
-		if (time_after(jiffies, deadline))
-			return -EBUSY;
-		goto again;
-	}
-	ret = hmm_range_dma_map(mirror->hdev->dev, &mirror->map, &range);
-	mutex_unlock(&mirror->lock);
 
-	if (mapped)
-		*mapped = ret ? 0 : hmm_dma_count_mapped(mirror, start, end);
+		if (!ret)
+			range.start = extents[range.nr_extents - 1].end;
+		else if (ret == -EAGAIN)
+			ret = time_after(jiffies, deadline) ? -EBUSY : 0;
+	}
+	hmm_range_dma_finish(&batch);
 	return ret;
 }
 
-static int hmm_dma_map(struct hmm_dma_mirror *mirror,
-		       struct hmm_dma_window *win, bool map)
+static int test_hmm_dma_map(struct test_hmm_dma_mirror *mirror,
+			    struct test_hmm_dma_window *win, bool map)
 {
-	const u64 known = HMM_DMA_MAP_WRITE | HMM_DMA_MAP_LEAF_ONLY |
-			  HMM_DMA_MAP_SNAPSHOT;
+	const u64 known = HMM_DMA_MAP_WRITE | HMM_DMA_MAP_SNAPSHOT;
 	u64 size = win->npages << PAGE_SHIFT;
+	u64 mapped = 0;
+	int ret;
 
 	win->mapped = 0;
 	if (!win->npages || size >> PAGE_SHIFT != win->npages ||
 	    !PAGE_ALIGNED(win->addr) || (win->flags & ~(map ? known : 0)) ||
-	    !hmm_dma_in_window(mirror, win->addr, size))
+	    !test_hmm_dma_in_window(mirror, win->addr, size))
 		return -EINVAL;
-	if (map)
-		return hmm_dma_fault(mirror, win->addr, win->addr + size,
-				     win->flags, &win->mapped);
+	if (map) {
+		ret = test_hmm_dma_fault(mirror, win->addr, win->addr + size,
+					 win->flags, &mapped);
+		if (!ret)
+			win->mapped = mapped;
+		return ret;
+	}
 	mutex_lock(&mirror->lock);
-	hmm_dma_take_back(mirror, win->addr, win->addr + size);
+	test_hmm_dma_take_back(mirror, win->addr, win->addr + size);
 	mutex_unlock(&mirror->lock);
 	return 0;
 }
@@ -266,22 +307,24 @@ static int hmm_dma_map(struct hmm_dma_mirror *mirror,
  * The device is about to access @addr. If that succeeds the mirror is locked, and
  * @dma good for *@size bytes until it is unlocked.
  */
-static int hmm_dma_get(struct hmm_dma_mirror *mirror, unsigned long addr,
-		       bool write, struct hmm_dma_xfer *xfer, dma_addr_t *dma,
+static int test_hmm_dma_get(struct test_hmm_dma_mirror *mirror, unsigned long addr,
+			    bool write, struct test_hmm_dma_xfer *xfer, dma_addr_t *dma,
 		       size_t *size)
 {
 	unsigned long deadline =
 		jiffies + msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT);
-	unsigned long page = addr & PAGE_MASK, pfn;
+	unsigned long page = addr & PAGE_MASK;
+	struct test_hmm_dma_pte *pte = test_hmm_dma_pte(mirror, addr);
+	u64 mapped = 0;
 	int ret;
 
 	for (;;) {
 		mutex_lock(&mirror->lock);
-		*dma = hmm_range_dma_addr(mirror->hdev->dev, &mirror->map, addr,
-					  &pfn);
-		if (*dma != DMA_MAPPING_ERROR &&
-		    (!write || (pfn & HMM_PFN_WRITE))) {
-			*size = min(*size, hmm_leaf_end(pfn, addr) - addr);
+		if (pte->hmm_pfn & HMM_PFN_VALID &&
+		    (!write || pte->hmm_pfn & HMM_PFN_WRITE)) {
+			*dma = pte->dma + offset_in_page(addr);
+			*size = min(*size, hmm_leaf_end(pte->hmm_pfn, addr) -
+				    addr);
 			return 0;
 		}
 		mutex_unlock(&mirror->lock);
@@ -290,14 +333,14 @@ static int hmm_dma_get(struct hmm_dma_mirror *mirror, unsigned long addr,
 		if (time_after(jiffies, deadline))
 			return -EBUSY;
 		xfer->faults++;
-		ret = hmm_dma_fault(mirror, page, page + PAGE_SIZE,
-				    write ? HMM_DMA_MAP_WRITE : 0, NULL);
+		ret = test_hmm_dma_fault(mirror, page, page + PAGE_SIZE,
+					 write ? HMM_DMA_MAP_WRITE : 0, &mapped);
 		if (ret)
 			return ret;
 	}
 }
 
-static int edu_copy(struct hmm_dma_dev *hdev, u64 src, u64 dst, size_t size,
+static int edu_copy(struct test_hmm_dma_dev *hdev, u64 src, u64 dst, size_t size,
 		    u64 direction)
 {
 	u64 cmd;
@@ -311,13 +354,13 @@ static int edu_copy(struct hmm_dma_dev *hdev, u64 src, u64 dst, size_t size,
 				  10 * USEC_PER_SEC);
 }
 
-static int edu_read(struct hmm_dma_dev *hdev, u64 src, size_t offset,
+static int edu_read(struct test_hmm_dma_dev *hdev, u64 src, size_t offset,
 		    size_t size)
 {
 	return edu_copy(hdev, src, EDU_BUFFER + offset, size, 0);
 }
 
-static int edu_write(struct hmm_dma_dev *hdev, u64 dst, size_t offset,
+static int edu_write(struct test_hmm_dma_dev *hdev, u64 dst, size_t offset,
 		     size_t size)
 {
 	return edu_copy(hdev, EDU_BUFFER + offset, dst, size,
@@ -325,20 +368,20 @@ static int edu_write(struct hmm_dma_dev *hdev, u64 dst, size_t offset,
 }
 
 /* Between the mirrored process's memory and the device's buffer. */
-static int hmm_dma_copy(struct hmm_dma_mirror *mirror,
-			struct hmm_dma_xfer *xfer, bool write)
+static int test_hmm_dma_copy(struct test_hmm_dma_mirror *mirror,
+			     struct test_hmm_dma_xfer *xfer, bool write)
 {
-	struct hmm_dma_dev *hdev = mirror->hdev;
+	struct test_hmm_dma_dev *hdev = mirror->hdev;
 	size_t done, size;
 	dma_addr_t dma;
 	int ret;
 
-	if (!hmm_dma_in_window(mirror, xfer->addr, xfer->size))
+	if (!test_hmm_dma_in_window(mirror, xfer->addr, xfer->size))
 		return -EINVAL;
 	for (done = 0; done < xfer->size; done += size) {
 		size = xfer->size - done;
-		ret = hmm_dma_get(mirror, xfer->addr + done, write, xfer, &dma,
-				  &size);
+		ret = test_hmm_dma_get(mirror, xfer->addr + done, write, xfer, &dma,
+				       &size);
 		if (ret)
 			return ret;
 		if (write)
@@ -352,10 +395,10 @@ static int hmm_dma_copy(struct hmm_dma_mirror *mirror,
 	return 0;
 }
 
-static int hmm_dma_copy_raw(struct hmm_dma_mirror *mirror,
-			    struct hmm_dma_xfer *xfer, bool write)
+static int test_hmm_dma_copy_raw(struct test_hmm_dma_mirror *mirror,
+				 struct test_hmm_dma_xfer *xfer, bool write)
 {
-	struct hmm_dma_dev *hdev = mirror->hdev;
+	struct test_hmm_dma_dev *hdev = mirror->hdev;
 
 	/* For those who look for unexpected faults in the kernel log. */
 	dev_info(hdev->dev, "the IOMMU is expected to refuse a %s of %#llx\n",
@@ -364,12 +407,12 @@ static int hmm_dma_copy_raw(struct hmm_dma_mirror *mirror,
 		       edu_read(hdev, xfer->addr, 0, xfer->size);
 }
 
-static int hmm_dma_xfer(struct hmm_dma_mirror *mirror,
-			struct hmm_dma_xfer *xfer, void *buf, unsigned int cmd)
+static int test_hmm_dma_xfer(struct test_hmm_dma_mirror *mirror,
+			     struct test_hmm_dma_xfer *xfer, void *buf, unsigned int cmd)
 {
 	bool write = cmd == HMM_DMA_WRITE || cmd == HMM_DMA_RAW_WRITE;
 	bool raw = cmd == HMM_DMA_RAW_READ || cmd == HMM_DMA_RAW_WRITE;
-	struct hmm_dma_dev *hdev = mirror->hdev;
+	struct test_hmm_dma_dev *hdev = mirror->hdev;
 	int ret;
 
 	xfer->faults = 0;
@@ -381,8 +424,8 @@ static int hmm_dma_xfer(struct hmm_dma_mirror *mirror,
 		if (ret)
 			return ret;
 	}
-	ret = raw ? hmm_dma_copy_raw(mirror, xfer, write) :
-		    hmm_dma_copy(mirror, xfer, write);
+	ret = raw ? test_hmm_dma_copy_raw(mirror, xfer, write) :
+		    test_hmm_dma_copy(mirror, xfer, write);
 	if (ret || write)
 		return ret;
 	ret = edu_write(hdev, hdev->bounce_dma, 0, xfer->size);
@@ -391,8 +434,8 @@ static int hmm_dma_xfer(struct hmm_dma_mirror *mirror,
 	return ret;
 }
 
-static void hmm_dma_iova(struct hmm_dma_mirror *mirror,
-			 struct hmm_dma_query *query)
+static void test_hmm_dma_iova(struct test_hmm_dma_mirror *mirror,
+			      struct test_hmm_dma_query *query)
 {
 	struct iommu_domain *domain =
 		iommu_get_domain_for_dev(mirror->hdev->dev);
@@ -400,57 +443,55 @@ static void hmm_dma_iova(struct hmm_dma_mirror *mirror,
 	query->iommu_phys = domain ? iommu_iova_to_phys(domain, query->dma) : 0;
 }
 
-static int hmm_dma_query(struct hmm_dma_mirror *mirror,
-			 struct hmm_dma_query *query)
+static int test_hmm_dma_query(struct test_hmm_dma_mirror *mirror,
+			      struct test_hmm_dma_query *query)
 {
-	unsigned long pfn;
-	dma_addr_t dma;
+	struct test_hmm_dma_pte *pte;
 
-	if (!hmm_dma_in_window(mirror, query->addr, 1))
+	if (!test_hmm_dma_in_window(mirror, query->addr, 1))
 		return -EINVAL;
+	pte = test_hmm_dma_pte(mirror, query->addr);
 	query->flags = 0;
 	mutex_lock(&mirror->lock);
-	dma = hmm_range_dma_addr(mirror->hdev->dev, &mirror->map, query->addr,
-				 &pfn);
-	if (dma != DMA_MAPPING_ERROR) {
-		query->dma = dma;
-		query->phys = hmm_pfn_to_phys(pfn) +
+	if (pte->hmm_pfn & HMM_PFN_VALID) {
+		query->dma = pte->dma + offset_in_page(query->addr);
+		query->phys = hmm_pfn_to_phys(pte->hmm_pfn) +
 			      offset_in_page(query->addr);
-		query->order = hmm_pfn_to_map_order(pfn);
+		query->order = hmm_pfn_to_map_order(pte->hmm_pfn);
 		query->flags = HMM_DMA_IS_MAPPED;
-		if (pfn & HMM_PFN_WRITE)
+		if (pte->hmm_pfn & HMM_PFN_WRITE)
 			query->flags |= HMM_DMA_IS_WRITABLE;
-		hmm_dma_iova(mirror, query);
+		test_hmm_dma_iova(mirror, query);
 	}
 	mutex_unlock(&mirror->lock);
 	return 0;
 }
 
-union hmm_dma_args {
-	struct hmm_dma_window	window;
-	struct hmm_dma_xfer	xfer;
-	struct hmm_dma_query	query;
-	struct hmm_dma_stats	stats;
+union test_hmm_dma_args {
+	struct test_hmm_dma_window	window;
+	struct test_hmm_dma_xfer	xfer;
+	struct test_hmm_dma_query	query;
+	struct test_hmm_dma_stats	stats;
 };
 
-static int hmm_dma_request(struct hmm_dma_mirror *mirror, unsigned int cmd,
-			   union hmm_dma_args *args, void *buf)
+static int test_hmm_dma_request(struct test_hmm_dma_mirror *mirror, unsigned int cmd,
+				union test_hmm_dma_args *args, void *buf)
 {
 	switch (cmd) {
 	case HMM_DMA_MIRROR:
-		return hmm_dma_create_window(mirror, &args->window);
+		return test_hmm_dma_create_window(mirror, &args->window);
 	case HMM_DMA_MAP:
 	case HMM_DMA_UNMAP:
-		return hmm_dma_map(mirror, &args->window, cmd == HMM_DMA_MAP);
+		return test_hmm_dma_map(mirror, &args->window, cmd == HMM_DMA_MAP);
 	case HMM_DMA_READ:
 	case HMM_DMA_WRITE:
 	case HMM_DMA_RAW_READ:
 	case HMM_DMA_RAW_WRITE:
-		return hmm_dma_xfer(mirror, &args->xfer, buf, cmd);
+		return test_hmm_dma_xfer(mirror, &args->xfer, buf, cmd);
 	case HMM_DMA_QUERY:
-		return hmm_dma_query(mirror, &args->query);
+		return test_hmm_dma_query(mirror, &args->query);
 	case HMM_DMA_IOVA:
-		hmm_dma_iova(mirror, &args->query);
+		test_hmm_dma_iova(mirror, &args->query);
 		return 0;
 	case HMM_DMA_STATS:
 		args->stats.invalidations = mirror->invalidations;
@@ -460,13 +501,13 @@ static int hmm_dma_request(struct hmm_dma_mirror *mirror, unsigned int cmd,
 }
 
 /* The caller's memory is only touched without locks: a mirror may be of it. */
-static long hmm_dma_ioctl(struct file *file, unsigned int cmd,
-			  unsigned long arg)
+static long test_hmm_dma_ioctl(struct file *file, unsigned int cmd,
+			       unsigned long arg)
 {
-	struct hmm_dma_mirror *mirror = file->private_data;
-	struct hmm_dma_dev *hdev = mirror->hdev;
+	struct test_hmm_dma_mirror *mirror = file->private_data;
+	struct test_hmm_dma_dev *hdev = mirror->hdev;
 	size_t size = _IOC_SIZE(cmd);
-	union hmm_dma_args args;
+	union test_hmm_dma_args args;
 	void *buf = NULL;
 	int ret;
 
@@ -494,7 +535,7 @@ static long hmm_dma_ioctl(struct file *file, unsigned int cmd,
 	if (ret)
 		goto out_mm;
 	if (hdev->dev || cmd == HMM_DMA_STATS)
-		ret = hmm_dma_request(mirror, cmd, &args, buf);
+		ret = test_hmm_dma_request(mirror, cmd, &args, buf);
 	else
 		ret = -ENODEV;
 	mutex_unlock(&hdev->lock);
@@ -511,17 +552,17 @@ out:
 	return ret;
 }
 
-static void hmm_dma_dev_free(struct kref *ref)
+static void test_hmm_dma_dev_free(struct kref *ref)
 {
-	kfree(container_of(ref, struct hmm_dma_dev, ref));
+	kfree(container_of(ref, struct test_hmm_dma_dev, ref));
 }
 
 /* Not after misc_deregister(), which waits for those that run. */
-static int hmm_dma_open(struct inode *inode, struct file *file)
+static int test_hmm_dma_open(struct inode *inode, struct file *file)
 {
-	struct hmm_dma_dev *hdev =
-		container_of(file->private_data, struct hmm_dma_dev, misc);
-	struct hmm_dma_mirror *mirror = kzalloc_obj(*mirror);
+	struct test_hmm_dma_dev *hdev =
+		container_of(file->private_data, struct test_hmm_dma_dev, misc);
+	struct test_hmm_dma_mirror *mirror = kzalloc_obj(*mirror);
 
 	if (!mirror)
 		return -ENOMEM;
@@ -537,32 +578,32 @@ static int hmm_dma_open(struct inode *inode, struct file *file)
 	return 0;
 }
 
-static int hmm_dma_release(struct inode *inode, struct file *file)
+static int test_hmm_dma_release(struct inode *inode, struct file *file)
 {
-	struct hmm_dma_mirror *mirror = file->private_data;
-	struct hmm_dma_dev *hdev = mirror->hdev;
+	struct test_hmm_dma_mirror *mirror = file->private_data;
+	struct test_hmm_dma_dev *hdev = mirror->hdev;
 
 	mutex_lock(&hdev->lock);
-	hmm_dma_destroy_window(mirror);
+	test_hmm_dma_destroy_window(mirror);
 	list_del(&mirror->node);
 	mutex_unlock(&hdev->lock);
 	mmdrop(mirror->mm);
 	mutex_destroy(&mirror->lock);
 	kfree(mirror);
-	kref_put(&hdev->ref, hmm_dma_dev_free);
+	kref_put(&hdev->ref, test_hmm_dma_dev_free);
 	return 0;
 }
 
-static const struct file_operations hmm_dma_fops = {
+static const struct file_operations test_hmm_dma_fops = {
 	.owner		= THIS_MODULE,
-	.open		= hmm_dma_open,
-	.release	= hmm_dma_release,
-	.unlocked_ioctl	= hmm_dma_ioctl,
+	.open		= test_hmm_dma_open,
+	.release	= test_hmm_dma_release,
+	.unlocked_ioctl	= test_hmm_dma_ioctl,
 };
 
 /* From here on there is a node in /dev; *@hdev is ready for requests. */
-static int hmm_dma_register(struct hmm_dma_dev *hdev, struct device *dev,
-			    const char *name)
+static int test_hmm_dma_register(struct test_hmm_dma_dev *hdev, struct device *dev,
+				 const char *name)
 {
 	kref_init(&hdev->ref);
 	mutex_init(&hdev->lock);
@@ -570,27 +611,27 @@ static int hmm_dma_register(struct hmm_dma_dev *hdev, struct device *dev,
 	hdev->dev = dev;
 	hdev->misc.minor = MISC_DYNAMIC_MINOR;
 	hdev->misc.name = name;
-	hdev->misc.fops = &hmm_dma_fops;
+	hdev->misc.fops = &test_hmm_dma_fops;
 	return misc_register(&hdev->misc);
 }
 
 /* Nothing of the device is used any more, though files may still be open. */
-static void hmm_dma_unregister(struct hmm_dma_dev *hdev)
+static void test_hmm_dma_unregister(struct test_hmm_dma_dev *hdev)
 {
-	struct hmm_dma_mirror *mirror;
+	struct test_hmm_dma_mirror *mirror;
 
 	misc_deregister(&hdev->misc);
 	mutex_lock(&hdev->lock);
 	list_for_each_entry(mirror, &hdev->mirrors, node)
-		hmm_dma_destroy_window(mirror);
+		test_hmm_dma_destroy_window(mirror);
 	hdev->dev = NULL;
 	mutex_unlock(&hdev->lock);
-	kref_put(&hdev->ref, hmm_dma_dev_free);
+	kref_put(&hdev->ref, test_hmm_dma_dev_free);
 }
 
 static int edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
-	struct hmm_dma_dev *hdev;
+	struct test_hmm_dma_dev *hdev;
 	int ret;
 
 	ret = pcim_enable_device(pdev);
@@ -614,7 +655,7 @@ static int edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	if (!hdev->bounce)
 		goto err;
 	pci_set_master(pdev);
-	ret = hmm_dma_register(hdev, &pdev->dev, "hmm_dma_edu");
+	ret = test_hmm_dma_register(hdev, &pdev->dev, "hmm_dma_edu");
 	if (ret)
 		goto err;
 	pci_set_drvdata(pdev, hdev);
@@ -627,7 +668,7 @@ err:
 
 static void edu_remove(struct pci_dev *pdev)
 {
-	hmm_dma_unregister(pci_get_drvdata(pdev));
+	test_hmm_dma_unregister(pci_get_drvdata(pdev));
 	pci_clear_master(pdev);
 }
 
@@ -645,7 +686,7 @@ static struct pci_driver edu_driver = {
 };
 
 static struct platform_device *direct_pdev;
-static struct hmm_dma_dev *direct;
+static struct test_hmm_dma_dev *direct;
 
 static int __init direct_init(void)
 {
@@ -662,7 +703,7 @@ static int __init direct_init(void)
 	direct = kzalloc_obj(*direct);
 	if (!direct)
 		goto err_pdev;
-	ret = hmm_dma_register(direct, &direct_pdev->dev, "hmm_dma_direct");
+	ret = test_hmm_dma_register(direct, &direct_pdev->dev, "hmm_dma_direct");
 	if (ret)
 		goto err_free;
 	return 0;
@@ -676,7 +717,7 @@ err_pdev:
 
 static void direct_exit(void)
 {
-	hmm_dma_unregister(direct);
+	test_hmm_dma_unregister(direct);
 	platform_device_unregister(direct_pdev);
 }
 

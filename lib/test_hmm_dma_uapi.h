@@ -23,7 +23,7 @@
 #include <linux/ioctl.h>
 
 /**
- * struct hmm_dma_window - HMM_DMA_MIRROR, HMM_DMA_MAP and HMM_DMA_UNMAP
+ * struct test_hmm_dma_window - HMM_DMA_MIRROR, HMM_DMA_MAP and HMM_DMA_UNMAP
  * @addr: (in) first user address, in bytes, page aligned
  * @npages: (in) length in pages
  * @flags: (in) HMM_DMA_MAP_*, for HMM_DMA_MAP only
@@ -34,7 +34,7 @@
  *
  * -EINVAL:	The range is empty, not page aligned or no user memory.
  * -ENOMEM:	No memory.
- * -EOPNOTSUPP:	From hmm_range_dma_alloc().
+ * -EOPNOTSUPP, -ENOSPC: From hmm_dma_window_init().
  *
  * HMM_DMA_MAP faults part of the window and maps it for the device.
  *
@@ -52,7 +52,7 @@
  * -EINVAL:	The range is empty, not page aligned or not in the window, or a
  *		flag is set.
  */
-struct hmm_dma_window {
+struct test_hmm_dma_window {
 	__u64		addr;
 	__u64		npages;
 	__u64		flags;
@@ -61,17 +61,15 @@ struct hmm_dma_window {
 
 /*
  * HMM_DMA_MAP_WRITE: for the device to write
- * HMM_DMA_MAP_LEAF_ONLY: take leaf-only output from hmm_range_fault()
  * HMM_DMA_MAP_SNAPSHOT: map what is there, fault nothing
  */
 #define HMM_DMA_MAP_WRITE	0x1
-#define HMM_DMA_MAP_LEAF_ONLY	0x2
-#define HMM_DMA_MAP_SNAPSHOT	0x4
+#define HMM_DMA_MAP_SNAPSHOT	0x2
 
 #define HMM_DMA_XFER_MAX	2048
 
 /**
- * struct hmm_dma_xfer - HMM_DMA_READ, _WRITE, _RAW_READ and _RAW_WRITE
+ * struct test_hmm_dma_xfer - HMM_DMA_READ, _WRITE, _RAW_READ and _RAW_WRITE
  * @addr: (in) where the device reads or writes: user address in the window, or
  *	for RAW requests DMA address; in bytes
  * @ptr: (in) address of the caller's buffer
@@ -92,7 +90,7 @@ struct hmm_dma_window {
  *
  * And all those of HMM_DMA_MAP, but for RAW requests.
  */
-struct hmm_dma_xfer {
+struct test_hmm_dma_xfer {
 	__u64		addr;
 	__u64		ptr;
 	__u64		size;
@@ -100,7 +98,7 @@ struct hmm_dma_xfer {
 };
 
 /**
- * struct hmm_dma_query - HMM_DMA_QUERY and HMM_DMA_IOVA
+ * struct test_hmm_dma_query - HMM_DMA_QUERY and HMM_DMA_IOVA
  * @addr: (in) HMM_DMA_QUERY: user address, in bytes
  * @dma: (out) DMA address that @addr is mapped at, in bytes. HMM_DMA_IOVA: (in)
  * @phys: (out) physical address of @addr as the record has it, in bytes
@@ -114,7 +112,7 @@ struct hmm_dma_xfer {
  *
  * -EINVAL:	HMM_DMA_QUERY: @addr is not in the window.
  */
-struct hmm_dma_query {
+struct test_hmm_dma_query {
 	__u64		addr;
 	__u64		dma;
 	__u64		phys;
@@ -127,22 +125,22 @@ struct hmm_dma_query {
 #define HMM_DMA_IS_WRITABLE	0x2
 
 /**
- * struct hmm_dma_stats - HMM_DMA_STATS
+ * struct test_hmm_dma_stats - HMM_DMA_STATS
  * @invalidations: (out) calls of the window's notifier since HMM_DMA_MIRROR
  */
-struct hmm_dma_stats {
+struct test_hmm_dma_stats {
 	__u64		invalidations;
 };
 
-#define HMM_DMA_MIRROR		_IOWR('H', 0x20, struct hmm_dma_window)
-#define HMM_DMA_MAP		_IOWR('H', 0x21, struct hmm_dma_window)
-#define HMM_DMA_UNMAP		_IOWR('H', 0x29, struct hmm_dma_window)
-#define HMM_DMA_READ		_IOWR('H', 0x22, struct hmm_dma_xfer)
-#define HMM_DMA_WRITE		_IOWR('H', 0x23, struct hmm_dma_xfer)
-#define HMM_DMA_RAW_READ	_IOWR('H', 0x24, struct hmm_dma_xfer)
-#define HMM_DMA_RAW_WRITE	_IOWR('H', 0x25, struct hmm_dma_xfer)
-#define HMM_DMA_QUERY		_IOWR('H', 0x26, struct hmm_dma_query)
-#define HMM_DMA_IOVA		_IOWR('H', 0x27, struct hmm_dma_query)
-#define HMM_DMA_STATS		_IOWR('H', 0x28, struct hmm_dma_stats)
+#define HMM_DMA_MIRROR		_IOWR('H', 0x20, struct test_hmm_dma_window)
+#define HMM_DMA_MAP		_IOWR('H', 0x21, struct test_hmm_dma_window)
+#define HMM_DMA_UNMAP		_IOWR('H', 0x29, struct test_hmm_dma_window)
+#define HMM_DMA_READ		_IOWR('H', 0x22, struct test_hmm_dma_xfer)
+#define HMM_DMA_WRITE		_IOWR('H', 0x23, struct test_hmm_dma_xfer)
+#define HMM_DMA_RAW_READ	_IOWR('H', 0x24, struct test_hmm_dma_xfer)
+#define HMM_DMA_RAW_WRITE	_IOWR('H', 0x25, struct test_hmm_dma_xfer)
+#define HMM_DMA_QUERY		_IOWR('H', 0x26, struct test_hmm_dma_query)
+#define HMM_DMA_IOVA		_IOWR('H', 0x27, struct test_hmm_dma_query)
+#define HMM_DMA_STATS		_IOWR('H', 0x28, struct test_hmm_dma_stats)
 
 #endif /* _LIB_TEST_HMM_DMA_UAPI_H */

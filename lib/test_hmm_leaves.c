@@ -7,7 +7,6 @@
  * The memory is that of the process that calls. Its test program is
  * tools/testing/selftests/mm/hmm_leaves.c.
  */
-#include <linux/bitmap.h>
 #include <linux/delay.h>
 #include <linux/fs.h>
 #include <linux/hmm.h>
@@ -68,13 +67,7 @@ struct leaves {
 	unsigned long			*pfns;	/* dense output of a range */
 	void				*owner;
 	struct hmm_leaves_diff		*diff;
-	unsigned long			mirror_start;
-	unsigned long			mirror_end;
-	unsigned long			*mirror;
 	struct hmm_extent		*extents;	/* output as a list */
-	/* A bit for each page: a call was for it, it was changed since. */
-	unsigned long			*known;
-	unsigned long			*stale;
 };
 
 static u64 leaves_hash(u64 x)
@@ -319,15 +312,6 @@ static bool leaves_invalidate(struct mmu_interval_notifier *notifier,
 	else if (!mutex_trylock(&leaves->mutex))
 		return false;
 	mmu_interval_set_seq(notifier, cur_seq);
-	if (leaves->stale) {
-		unsigned long start = max(range->start, leaves->mirror_start);
-		unsigned long end = min(range->end, leaves->mirror_end);
-
-		if (start < end)
-			bitmap_set(leaves->stale,
-				   (start - leaves->mirror_start) >> PAGE_SHIFT,
-				   (end - start) >> PAGE_SHIFT);
-	}
 	mutex_unlock(&leaves->mutex);
 	return true;
 }
@@ -356,10 +340,6 @@ static int leaves_init(struct leaves *leaves)
 				GFP_KERNEL);
 	if (!leaves->pfns)
 		return -ENOMEM;
-	if (leaves->mirror_end) {
-		start = leaves->mirror_start;
-		size = leaves->mirror_end - start;
-	}
 	ret = mmu_interval_notifier_insert(&leaves->notifier, current->mm,
 					   start, size, &leaves_ops);
 	if (ret)
@@ -570,199 +550,12 @@ static int leaves_check_dense(struct leaves *leaves, unsigned long start,
 	return -EAGAIN;
 }
 
-/* ---- HMM_LEAVES_CHECK of leaf-only output ---- */
-
-static unsigned long *mirror_entry(struct leaves *leaves, unsigned long addr)
-{
-	return leaves->mirror + ((addr - leaves->mirror_start) >> PAGE_SHIFT);
-}
-
-/* The pages of a mirror's block, as the bits of ->known and ->stale. */
-static unsigned long mirror_bits(struct leaves *leaves, unsigned long addr,
-				 unsigned long end, unsigned long *n)
-{
-	*n = (min(end, leaves->mirror_end) - addr) >> PAGE_SHIFT;
-	return (addr - leaves->mirror_start) >> PAGE_SHIFT;
-}
-
-/*
- * The blocks of a mirror follow on each other from one end to the other and are
- * naturally aligned. The entries inside of blocks are nobody's: here they become
- * garbage, if @poison.
- */
-static int mirror_check_partition(struct leaves *leaves, bool poison)
-{
-	unsigned long addr, next;
-
-	for (addr = leaves->mirror_start; addr < leaves->mirror_end;
-	     addr = next) {
-		unsigned long pfn = *mirror_entry(leaves, addr);
-		unsigned long size = PAGE_SIZE << hmm_pfn_to_map_order(pfn);
-		bool valid = pfn & HMM_PFN_VALID;
-		unsigned long i, n;
-
-		next = hmm_leaf_end(pfn, addr);
-		if (next <= addr ||
-		    (!IS_ALIGNED(addr, size) &&
-		     !(valid && addr == leaves->mirror_start)) ||
-		    (!valid && next > leaves->mirror_end) ||
-		    pfn & LEAVES_STICKY)
-			return leaves_differ(leaves, HMM_LEAVES_PARTITION,
-					     addr, pfn, leaves->mirror_end);
-		if (!poison)
-			continue;
-		n = (min(next, leaves->mirror_end) - addr) >> PAGE_SHIFT;
-		for (i = 1; i < n; i++)
-			mirror_entry(leaves, addr)[i] =
-				(leaves->random + i) * 0x9e3779b97f4a7c15ULL;
-	}
-	return 0;
-}
-
-/* Write what the blocks say of each page to @leaves->pfns. */
-static void mirror_expand(struct leaves *leaves, unsigned long start,
-			  unsigned long end)
-{
-	unsigned long *out = leaves->pfns;
-	unsigned long addr, next, pfn, i;
-
-	for (addr = leaves->mirror_start; addr < end; addr = next) {
-		pfn = *mirror_entry(leaves, addr);
-		next = hmm_leaf_end(pfn, addr);
-		if (next <= start)
-			continue;
-		if (pfn & HMM_PFN_VALID)
-			pfn += (max(addr, start) - addr) >> PAGE_SHIFT;
-		else
-			pfn &= HMM_PFN_ERROR | HMM_PFN_WRITE;
-		for (i = max(addr, start); i < min(next, end); i += PAGE_SIZE) {
-			*out++ = pfn;
-			pfn += !!(pfn & HMM_PFN_VALID);
-		}
-	}
-}
-
-/* After a call: which blocks are new? */
-static void mirror_update(struct leaves *leaves, unsigned long start,
-			  unsigned long end)
-{
-	unsigned long addr, next, bit, n;
-
-	bit = mirror_bits(leaves, start, end, &n);
-	bitmap_set(leaves->known, bit, n);
-	for (addr = leaves->mirror_start; addr < end; addr = next) {
-		next = hmm_leaf_end(*mirror_entry(leaves, addr), addr);
-		if (next <= start)
-			continue;
-		bit = mirror_bits(leaves, addr, next, &n);
-		bitmap_clear(leaves->stale, bit, n);
-	}
-}
-
-/*
- * After a call that failed nothing is known of the range, nor of the blocks that
- * reached into it before: from @start to @end.
- */
-static void mirror_forget(struct leaves *leaves, unsigned long start,
-			  unsigned long end)
-{
-	unsigned long bit, n;
-
-	bit = mirror_bits(leaves, start, end, &n);
-	bitmap_clear(leaves->known, bit, n);
-}
-
-/* From the start of the block around @start to the end of that before @end. */
-static void mirror_around(struct leaves *leaves, unsigned long *start,
-			  unsigned long *end)
-{
-	unsigned long addr, next, first = *start;
-
-	for (addr = leaves->mirror_start; addr < *end; addr = next) {
-		next = hmm_leaf_end(*mirror_entry(leaves, addr), addr);
-		if (addr <= first)
-			*start = addr;
-		if (next >= *end)
-			*end = next;
-	}
-}
-
-/*
- * Every block that says that something is mapped is a leaf, whichever call it is
- * from. Others have no pages in them that were mapped when a call was for them.
- */
-static int mirror_compare_blocks(struct leaves *leaves)
-{
-	struct mm_struct *mm = leaves->notifier.mm;
-	unsigned long addr, next, bit, n;
-	struct leaf leaf;
-
-	for (addr = leaves->mirror_start; addr < leaves->mirror_end;
-	     addr = next) {
-		unsigned long pfn = *mirror_entry(leaves, addr);
-		unsigned long page;
-
-		next = hmm_leaf_end(pfn, addr);
-		bit = mirror_bits(leaves, addr, next, &n);
-		if (pfn & HMM_PFN_VALID) {
-			if (find_next_bit(leaves->stale, bit + n, bit) <
-			    bit + n)
-				continue;
-			leaf_read(mm, addr, leaves->owner, &leaf);
-			if (leaf_entry(&leaf, addr) != pfn ||
-			    max(leaf.start, leaves->mirror_start) != addr ||
-			    leaf.end != next)
-				return leaves_differ(leaves, HMM_LEAVES_BLOCK,
-						     addr, pfn,
-						     leaf_entry(&leaf, addr));
-			leaves->pages += n;
-			continue;
-		}
-		for (page = addr; page < next; page = leaf.end) {
-			leaf_read(mm, page, leaves->owner, &leaf);
-			leaf.end = min(leaf.end, next);
-			bit = mirror_bits(leaves, page, leaf.end, &n);
-			if (!(pfn & HMM_PFN_ERROR) &&
-			    !(leaf.entry & HMM_PFN_VALID))
-				continue;
-			for (; n; n--, bit++) {
-				if (!test_bit(bit, leaves->known) ||
-				    test_bit(bit, leaves->stale))
-					continue;
-				if (pfn & HMM_PFN_ERROR &&
-				    leaf.entry & HMM_PFN_ERROR)
-					continue;
-				return leaves_differ(leaves, HMM_LEAVES_BLOCK,
-						     leaves->mirror_start +
-						     bit * PAGE_SIZE, pfn,
-						     leaf.entry);
-			}
-		}
-	}
-	return 0;
-}
-
-/* The same of an entry of dense output as mirror_expand() has. */
-static unsigned long mirror_comparable(unsigned long pfn)
+/* What a list can say of an entry of dense output. */
+static unsigned long list_comparable(unsigned long pfn)
 {
 	if (pfn & HMM_PFN_VALID)
 		return pfn & ~LEAVES_STICKY;
 	return pfn & (HMM_PFN_ERROR | HMM_PFN_WRITE);
-}
-
-/* Whatever a call that failed was for is unknown. */
-static int mirror_compare_failed(struct leaves *leaves, unsigned long start,
-				 unsigned long end)
-{
-	unsigned long i;
-
-	mirror_expand(leaves, start, end);
-	for (i = 0; i < (end - start) >> PAGE_SHIFT; i++)
-		if (leaves->pfns[i])
-			return leaves_differ(leaves, HMM_LEAVES_ENTRY,
-					     start + i * PAGE_SIZE,
-					     leaves->pfns[i], 0);
-	return 0;
 }
 
 /* Is @leaves->pfns what the page table and dense output say? */
@@ -778,54 +571,17 @@ static int leaves_compare_dense(struct leaves *leaves, unsigned long start,
 			unsigned long got = leaves->pfns[i];
 			unsigned long want = leaf_entry(&leaf, addr);
 
-			want = mirror_comparable(want);
+			want = list_comparable(want);
 			if (got != want)
 				return leaves_differ(leaves, HMM_LEAVES_ENTRY,
 						     addr, got, want);
-			want = mirror_comparable(dense[i]);
+			want = list_comparable(dense[i]);
 			if (got != want)
 				return leaves_differ(leaves, HMM_LEAVES_DENSE,
 						     addr, got, want);
 		}
 	}
 	leaves->pages += i;
-	return 0;
-}
-
-/* Arguments that hmm_range_fault() has to refuse, without a look at the array. */
-static int mirror_check_einval(struct leaves *leaves)
-{
-	const unsigned long start = leaves->mirror_start;
-	const unsigned long end = leaves->mirror_end;
-	struct hmm_range range = {
-		.notifier = &leaves->notifier,
-		.mirror_start = start,
-		.mirror_end = end,
-	};
-	const struct {
-		unsigned long start, end, mask;
-	} bad[] = {
-		{ start - PAGE_SIZE, end, 0 },
-		{ start, end + PAGE_SIZE, 0 },
-		{ end, end + PAGE_SIZE, 0 },
-		{ start - PAGE_SIZE, start, 0 },
-		{ start, start, 0 },
-		{ end, start, 0 },
-		{ start, end, HMM_PFN_REQ_FAULT },
-		{ start, end, HMM_PFN_DMA_MAPPED },
-	};
-	unsigned int i;
-	int ret;
-
-	for (i = 0; i < ARRAY_SIZE(bad); i++) {
-		range.start = bad[i].start;
-		range.end = bad[i].end;
-		range.pfn_flags_mask = bad[i].mask;
-		ret = leaves_fault(&range, i % 2);
-		if (ret != -EINVAL)
-			return leaves_differ(leaves, HMM_LEAVES_EINVAL,
-					     range.start, ret, -EINVAL);
-	}
 	return 0;
 }
 
@@ -836,8 +592,6 @@ static int leaves_snapshot(const struct hmm_range *range, unsigned long *dense)
 	struct hmm_range snapshot = *range;
 	int ret;
 
-	snapshot.mirror_start = 0;
-	snapshot.mirror_end = 0;
 	snapshot.extents = NULL;
 	snapshot.default_flags = 0;
 	snapshot.hmm_pfns = dense;
@@ -846,145 +600,6 @@ static int leaves_snapshot(const struct hmm_range *range, unsigned long *dense)
 		return ret;
 	ret = hmm_range_fault(&snapshot);
 	mmap_read_unlock(mm);
-	return ret;
-}
-
-/* As leaves_check_dense() */
-static int mirror_check_call(struct leaves *leaves, unsigned long start,
-			     unsigned long end, unsigned long *dense)
-{
-	struct hmm_range range = {
-		.notifier = &leaves->notifier,
-		.start = start,
-		.end = end,
-		.hmm_pfns = mirror_entry(leaves, start),
-		.default_flags = leaves_request(leaves->flags),
-		.mirror_start = leaves->mirror_start,
-		.mirror_end = leaves->mirror_end,
-	};
-	bool first = bitmap_empty(leaves->known, (leaves->mirror_end -
-				  leaves->mirror_start) >> PAGE_SHIFT);
-	int expected = leaves_expect(leaves, start, end);
-	unsigned int tries;
-	int ret, err, failed;
-
-	range.dev_private_owner = leaves->owner;
-	for (tries = 0; tries < LEAVES_MAX_TRIES; tries++) {
-		unsigned long known_start = start, known_end = end;
-
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		/* What a mirror has in it at first need not be blocks. */
-		if (!first)
-			mirror_around(leaves, &known_start, &known_end);
-		first = false;
-		ret = leaves_fault(&range, leaves_random(leaves, 2));
-		if (ret == -EINTR)
-			return ret;
-		if (ret != -EBUSY && expected && ret != expected)
-			return leaves_differ(leaves, HMM_LEAVES_ERROR, start,
-					     ret, expected);
-		failed = ret;
-		if (!ret)
-			ret = leaves_snapshot(&range, dense);
-		err = leaves_lock(leaves, &range);
-		if (err < 0)
-			return err;
-		if (!ret && !err)
-			ret = -EBUSY;
-		if (ret)
-			mirror_forget(leaves, known_start, known_end);
-		else
-			mirror_update(leaves, start, end);
-		err = mirror_check_partition(leaves, true);
-		if (!err)
-			err = mirror_compare_blocks(leaves);
-		if (!err && failed)
-			err = mirror_compare_failed(leaves, start, end);
-		if (!err && !ret)
-			mirror_expand(leaves, start, end);
-		if (!err && !ret)
-			err = leaves_compare_dense(leaves, start, end, dense);
-		leaves_unlock(leaves);
-		if (err)
-			return err;
-		if (ret != -EBUSY)
-			return ret;
-		leaves->retries++;
-	}
-	return -EAGAIN;
-}
-
-static int mirror_check_calls(struct leaves *leaves, unsigned int count,
-			      unsigned long *dense)
-{
-	const unsigned long end = leaves->start +
-				  (leaves->npages << PAGE_SHIFT);
-	int ret = mirror_check_einval(leaves);
-
-	if (!ret && leaves->flags & HMM_LEAVES_POISON)
-		ret = mirror_check_call(leaves, leaves->start, end, dense);
-	while (!leaves_check_over(ret) && count--) {
-		unsigned long part, part_end;
-
-		leaves_random_part(leaves, &part, &part_end);
-		ret = mirror_check_call(leaves, part, part_end, dense);
-		cond_resched();
-	}
-	if (leaves_check_over(ret))
-		return ret;
-	return mirror_check_call(leaves, leaves->start, end, dense);
-}
-
-static int mirror_alloc(struct leaves *leaves, unsigned long npages)
-{
-	leaves->mirror = kvcalloc(npages, sizeof(*leaves->mirror), GFP_KERNEL);
-	leaves->known = bitmap_zalloc(npages, GFP_KERNEL);
-	leaves->stale = bitmap_zalloc(npages, GFP_KERNEL);
-	return leaves->mirror && leaves->known && leaves->stale ? 0 : -ENOMEM;
-}
-
-static void mirror_free(struct leaves *leaves)
-{
-	bitmap_free(leaves->stale);
-	bitmap_free(leaves->known);
-	kvfree(leaves->mirror);
-}
-
-static int mirror_check(struct leaves *leaves, struct hmm_leaves_check *cmd)
-{
-	unsigned long *dense;
-	unsigned long i;
-	int ret;
-
-	if (leaves_bad_range(cmd->mirror_addr, cmd->mirror_npages) ||
-	    cmd->flags & HMM_LEAVES_PER_PAGE || !cmd->mirror_addr)
-		return -EINVAL;
-	leaves->mirror_start = cmd->mirror_addr;
-	leaves->mirror_end = cmd->mirror_addr +
-			     (cmd->mirror_npages << PAGE_SHIFT);
-	if (leaves->start < leaves->mirror_start ||
-	    leaves->start + (leaves->npages << PAGE_SHIFT) > leaves->mirror_end)
-		return -EINVAL;
-	if (cmd->flags & HMM_LEAVES_POISON) {
-		/* Only a first call for all of it makes blocks of garbage. */
-		if (cmd->npages != cmd->mirror_npages)
-			return -EINVAL;
-	}
-
-	dense = kvcalloc(leaves->npages, sizeof(*dense), GFP_KERNEL);
-	ret = dense ? mirror_alloc(leaves, cmd->mirror_npages) : -ENOMEM;
-	if (!ret && cmd->flags & HMM_LEAVES_POISON)
-		for (i = 0; i < cmd->mirror_npages; i++)
-			leaves->mirror[i] = leaves_garbage(leaves, i);
-	if (!ret)
-		ret = leaves_init(leaves);
-	if (!ret) {
-		ret = mirror_check_calls(leaves, cmd->count, dense);
-		leaves_fini(leaves);
-	}
-	mirror_free(leaves);
-	kvfree(dense);
 	return ret;
 }
 
@@ -1232,7 +847,6 @@ static int leaves_check_calls(struct leaves *leaves, unsigned int count)
 static int leaves_check(struct hmm_leaves_check *cmd)
 {
 	const unsigned int flags = HMM_LEAVES_READ | HMM_LEAVES_WRITE |
-				   HMM_LEAVES_LEAF_ONLY | HMM_LEAVES_POISON |
 				   HMM_LEAVES_NO_OWNER | HMM_LEAVES_PER_PAGE |
 				   HMM_LEAVES_LIST;
 	struct leaves leaves = {
@@ -1248,10 +862,6 @@ static int leaves_check(struct hmm_leaves_check *cmd)
 	if (leaves_bad_range(cmd->addr, cmd->npages) || cmd->flags & ~flags ||
 	    cmd->count > LEAVES_MAX_COUNT || cmd->reserved)
 		return -EINVAL;
-	if (cmd->flags & HMM_LEAVES_LEAF_ONLY) {
-		ret = mirror_check(&leaves, cmd);
-		goto out;
-	}
 	if (cmd->flags & HMM_LEAVES_LIST) {
 		if (cmd->flags & HMM_LEAVES_PER_PAGE)
 			return -EINVAL;
@@ -1344,34 +954,6 @@ static void leaves_race_pause(struct leaves *leaves)
 	}
 }
 
-/*
- * Make it a call for leaf-only output. Blocks of all ages remain in the mirror,
- * right and wrong ones: they have to be disjoint all the same.
- */
-static int mirror_race_prepare(struct leaves *leaves, struct hmm_range *range)
-{
-	const unsigned long npages = leaves->npages;
-	unsigned long i;
-
-	if (!leaves->mirror) {
-		leaves->mirror = kvcalloc(npages, sizeof(*leaves->mirror),
-					  GFP_KERNEL);
-		if (!leaves->mirror)
-			return -ENOMEM;
-		leaves->mirror_start = leaves->start;
-		leaves->mirror_end = leaves->start + (npages << PAGE_SHIFT);
-		/* The first call is for all of it: then it can be garbage. */
-		for (i = 0; i < npages; i++)
-			leaves->mirror[i] = leaves_garbage(leaves, i);
-		range->start = leaves->mirror_start;
-		range->end = leaves->mirror_end;
-	}
-	range->mirror_start = leaves->mirror_start;
-	range->mirror_end = leaves->mirror_end;
-	range->hmm_pfns = mirror_entry(leaves, range->start);
-	return 0;
-}
-
 static int leaves_race_once(struct leaves *leaves, struct hmm_leaves_race *cmd)
 {
 	struct hmm_range range = {
@@ -1390,12 +972,7 @@ static int leaves_race_once(struct leaves *leaves, struct hmm_leaves_race *cmd)
 
 	range.default_flags = leaves_request(requests[i]);
 	leaves_random_part(leaves, &range.start, &range.end);
-	if (leaves->flags & HMM_LEAVES_LEAF_ONLY && cmd->faults % 3 == 1) {
-		ret = mirror_race_prepare(leaves, &range);
-		if (ret)
-			return ret;
-	}
-	if (leaves->extents && cmd->faults % 3 == 2)
+	if (leaves->extents && cmd->faults % 2)
 		list_prepare(leaves, &range);
 	ret = leaves_fault(&range, leaves_random(leaves, 2));
 	if (ret == -EINTR)
@@ -1406,12 +983,6 @@ static int leaves_race_once(struct leaves *leaves, struct hmm_leaves_race *cmd)
 		if (err)
 			return err;
 		range.end = list_expand(leaves, &range);
-	}
-	if (range.mirror_end) {
-		err = mirror_check_partition(leaves, !leaves_random(leaves, 8));
-		if (err)
-			return err;
-		mirror_expand(leaves, range.start, range.end);
 	}
 	switch (ret) {
 	case 0:
@@ -1462,7 +1033,7 @@ static int leaves_race_once(struct leaves *leaves, struct hmm_leaves_race *cmd)
 static int leaves_race(struct hmm_leaves_race *cmd)
 {
 	const unsigned int flags = HMM_LEAVES_NO_RETRY |
-				   HMM_LEAVES_LEAF_ONLY | HMM_LEAVES_LIST |
+				   HMM_LEAVES_LIST |
 				   HMM_LEAVES_NO_INVALIDATE;
 	struct leaves leaves = {
 		.flags = cmd->flags,
@@ -1499,7 +1070,6 @@ static int leaves_race(struct hmm_leaves_race *cmd)
 	leaves_fini(&leaves);
 out:
 	kvfree(leaves.extents);
-	kvfree(leaves.mirror);
 	cmd->pages = leaves.pages;
 	return ret;
 }

@@ -21,17 +21,10 @@
 /* RACE: a driver whose invalidate() callback does nothing. */
 #define HMM_LEAVES_NO_INVALIDATE	0x20
 /*
- * CHECK: leaf-only output in a mirror; RACE: every third time, and the mirror is
- * all that is raced for.
- */
-#define HMM_LEAVES_LEAF_ONLY		0x40
-/* CHECK: the mirror has garbage in it when the first call, for all of it, is. */
-#define HMM_LEAVES_POISON		0x80
-/*
- * CHECK: output as lists of random length, one after the other; RACE: every third
+ * CHECK: output as lists of random length, one after the other; RACE: every other
  * time.
  */
-#define HMM_LEAVES_LIST			0x100
+#define HMM_LEAVES_LIST			0x40
 
 /**
  * enum hmm_leaves_what - which comparison failed
@@ -40,11 +33,7 @@
  * @HMM_LEAVES_ERROR: hmm_range_fault() returned another error than the VMAs
  *	call for; @got and @want are the negative error codes
  * @HMM_LEAVES_REQUEST: success, but a page that was asked for is missing
- * @HMM_LEAVES_PARTITION: the blocks of a mirror do not follow on each other, are
- *	not aligned, or leave the mirror
- * @HMM_LEAVES_BLOCK: a block that an earlier call left is not what the page table
- *	says
- * @HMM_LEAVES_DENSE: leaf-only and dense output of the same range differ
+ * @HMM_LEAVES_DENSE: a list and dense output of the same range differ
  * @HMM_LEAVES_EINVAL: bad arguments did not give -EINVAL
  * @HMM_LEAVES_EXTENTS: the extents of a list do not follow on each other, could
  *	be fewer, are too many, or do not begin or end where they should
@@ -54,8 +43,6 @@ enum hmm_leaves_what {
 	HMM_LEAVES_ENTRY,
 	HMM_LEAVES_ERROR,
 	HMM_LEAVES_REQUEST,
-	HMM_LEAVES_PARTITION,
-	HMM_LEAVES_BLOCK,
 	HMM_LEAVES_DENSE,
 	HMM_LEAVES_EINVAL,
 	HMM_LEAVES_EXTENTS,
@@ -91,9 +78,6 @@ struct hmm_leaves_diff {
  * @pages: (out) entries that were compared, in pages
  * @retries: (out) calls made again because the memory was invalidated meanwhile
  * @diff: (out) the difference, with -EUCLEAN
- * @mirror_addr: (in) HMM_LEAVES_LEAF_ONLY: user address in bytes of the mirror,
- *	which contains the range
- * @mirror_npages: (in) HMM_LEAVES_LEAF_ONLY: its length in pages, up to 1 GiB
  *
  * Nobody else may change the memory during the call.
  *
@@ -117,8 +101,6 @@ struct hmm_leaves_check {
 	__u64			pages;
 	__u64			retries;
 	struct hmm_leaves_diff	diff;
-	__u64			mirror_addr;
-	__u64			mirror_npages;
 };
 
 /**
@@ -128,8 +110,8 @@ struct hmm_leaves_check {
  * @npages: (in) its length in pages, up to 1 GiB
  * @seed: (in) of all that is random
  * @count: (in) how many range faults to make, up to 1000000
- * @flags: (in) HMM_LEAVES_NO_RETRY, HMM_LEAVES_NO_INVALIDATE,
- *	HMM_LEAVES_LEAF_ONLY and HMM_LEAVES_LIST
+ * @flags: (in) HMM_LEAVES_NO_RETRY, HMM_LEAVES_NO_INVALIDATE
+ *	and HMM_LEAVES_LIST
  * @faults: (out) range faults made
  * @checked: (out) those whose output was compared with the page table
  * @retries: (out) those that the driver had to make again

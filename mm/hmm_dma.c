@@ -6,542 +6,74 @@
 /**
  * DOC: overview
  *
- * hmm_range_dma_map() makes a range that hmm_range_fault() has filled reachable
- * for a device, hmm_range_dma_unmap() takes any part of it back. Both cost what
- * the leaves of the page table cost, not what the pages would: one link in the
- * IOMMU for each PMD or PUD leaf, one for a run of PTEs that are contiguous in
- * memory, one flush for each call.
+ * A struct hmm_dma_window is a stretch of a process's addresses as one device sees
+ * it. hmm_range_dma_map() makes reachable what hmm_range_fault() has listed,
+ * hmm_range_dma_unmap() takes any part of it back. The cost of both is proportional
+ * to the number of page table leaves, not of pages, and the IOMMU is flushed once
+ * for each call, if its driver can flush several ranges at once.
  *
- * A struct hmm_dma_map belongs to one device and to a fixed range of one
- * process's addresses, its window. It is the only record of what is mapped, and
- * only changes under the lock that the driver takes in its invalidate()
- * callback. The array of hmm_range_fault() is an input, dense or leaf-only; that
- * function runs without the lock, so no state of a mapping can live there.
+ * Behind an IOMMU the window has DMA addresses of its own, congruent to the
+ * process's addresses, so that a large leaf is a large entry of the IOMMU. Such a
+ * block is mapped whole, as far as it is in the window, and taken back whole: an
+ * IOMMU cannot give up a part of an entry. Therefore a driver asks
+ * hmm_range_dma_widen() what else is unmapped, before it clears entries of its own
+ * page table. Entries of the device that are larger than what is invalidated are
+ * the driver's to know.
  *
- * What is recorded are blocks: leaves, as far as they are in the window. A block
- * is mapped whole and unmapped whole, even if a call names a part of it, because
- * an IOMMU that maps it by one entry cannot take a part away. A driver therefore
- * asks hmm_range_dma_widen() what else goes, before it touches its own page
- * table.
+ * A device without an IOMMU uses physical addresses. There is nothing to be
+ * mapped, taken back, or remembered then, and the same calls cost next to nothing.
+ *
+ * The window remembers which pages are mapped, in which blocks, and whether the
+ * device may write them. It does not remember the memory: as long as the notifier
+ * has not said otherwise, that is what it was. Nor does it mark pages dirty:
+ * hmm_range_fault() gives write access only to what is dirty already.
  *
  * DOC: locking
  *
- * hmm_range_dma_map(), _unmap(), _widen() and _addr() want the driver's lock, the
- * one of its invalidate() callback. None sleeps, none takes a lock of the mm;
- * the only allocations are GFP_ATOMIC ones in hmm_range_dma_map(). So the lock
- * may be a spinlock, and unmapping is fine in the callback, in reclaim too.
- * hmm_range_dma_alloc() and _free() sleep.
- *
- * DOC: examples
- *
- * 1) Mapping, in the device's fault handler. The notifier covers the window.
- *
- * .. code-block:: c
- *
- *	struct hmm_range range = {
- *		.notifier = &drv->notifier,
- *		.start = start,
- *		.end = end,
- *		.default_flags = HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE,
- *		.hmm_pfns = pfns,
- *		.mirror_start = start,
- *		.mirror_end = end,
- *	};
- *
- *	again:
- *	err = hmm_range_fault_unlocked_timeout(&range, timeout);
- *	if (err)
- *		return err;
- *	mutex_lock(&drv->lock);
- *	if (mmu_interval_read_retry(range.notifier, range.notifier_seq)) {
- *		mutex_unlock(&drv->lock);
- *		goto again;
- *	}
- *	// If the device has read-only entries here: widen start and end by
- *	// hmm_range_dma_widen(), clear its page table there, wait for it.
- *	err = hmm_range_dma_map(dev, &drv->map, &range);
- *	for (addr = start; !err && addr < end; addr = hmm_leaf_end(pfn, addr)) {
- *		dma = hmm_range_dma_addr(dev, &drv->map, addr, &pfn);
- *		// Write it to the device's page table, for so much of the leaf.
- *	}
- *	mutex_unlock(&drv->lock);
- *
- * 2) Taking it back, in the invalidate() callback.
- *
- * .. code-block:: c
- *
- *	if (mmu_notifier_range_blockable(range))
- *		mutex_lock(&drv->lock);
- *	else if (!mutex_trylock(&drv->lock))
- *		return false;
- *	mmu_interval_set_seq(mni, cur_seq);
- *	start = max(range->start, drv->map.start);
- *	end = min(range->end, drv->map.end);
- *	if (start < end) {
- *		hmm_range_dma_widen(&drv->map, &start, &end);
- *		// Clear the device's page table there, wait for it.
- *		hmm_range_dma_unmap(dev, &drv->map, start, end);
- *	}
- *	mutex_unlock(&drv->lock);
- *	return true;
- *
- * 3) The end. Without a notifier nobody says when pages go: all is unmapped
- * first, and nothing is mapped any more from then on.
- *
- * .. code-block:: c
- *
- *	mutex_lock(&drv->lock);
- *	// Clear all of the device's page table, wait for it.
- *	hmm_range_dma_unmap(dev, &drv->map, drv->map.start, drv->map.end);
- *	mutex_unlock(&drv->lock);
- *	mmu_interval_notifier_remove(&drv->notifier);
- *	hmm_range_dma_free(dev, &drv->map);
+ * The driver has a lock that its invalidate() callback takes. It is held
+ * exclusively for all that has to do with what is mapped: hmm_range_dma_stale(),
+ * _map(), _mapped(), _widen() and _unmap(). None of them sleeps or takes a lock of
+ * the mm, so the lock may be a spinlock, and unmapping is fine in the callback, in
+ * reclaim too. The record of what is mapped is allocated before, by
+ * hmm_range_dma_prepare(), which sleeps; the IOMMU's page table with GFP_ATOMIC.
  */
-
 #include <linux/dma-mapping.h>
 #include <linux/export.h>
 #include <linux/hmm.h>
 #include <linux/hmm-dma.h>
 #include <linux/iommu.h>
+#include <linux/memcontrol.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
+#include <linux/mmu_notifier.h>
 #include <linux/pci-p2pdma.h>
-#include <linux/slab.h>
+#include <linux/sched/mm.h>
+#include <linux/swiotlb.h>
 
-/*
- * Blocks of PMD size and more have an entry for each PMD_SIZE of the window, at
- * the one where they begin, and a bit that says so. Smaller ones have a table,
- * allocated when it is first needed, for each PMD_SIZE that holds some. So a
- * window of 1 GiB, mapped by one PUD leaf, has a record of 8 KiB, not of 2 MiB.
- *
- * An entry is like those of hmm_range_fault(). In a table it is 0 where no block
- * begins.
- */
-#define HMM_DMA_PMD_ORDER	(PMD_SHIFT - PAGE_SHIFT)
-#define HMM_DMA_NR		BIT(HMM_DMA_PMD_ORDER)
-
-/* Orders of blocks that are more than a page and less than a PMD leaf. */
-#define HMM_DMA_MID_ORDERS	GENMASK(HMM_DMA_PMD_ORDER - 1, 1)
-
-struct hmm_dma_table {
-	unsigned long entry[MAX_PTRS_PER_PTE];	/* HMM_DMA_NR are used */
-	dma_addr_t dma[];	/* HMM_DMA_NR, if addresses have to be stored */
-};
-
-/* What two entries have to have in common to be the same mapping. */
-#define HMM_DMA_P2P	(HMM_PFN_P2PDMA | HMM_PFN_P2PDMA_BUS)
-#define HMM_DMA_SAME	(~(HMM_DMA_P2P | HMM_PFN_DMA_MAPPED))
+#include "hmm_blocks.h"
 
 #define HMM_DMA_ATTRS	DMA_ATTR_REQUIRE_COHERENT
+#define HMM_DMA_ORDER	((unsigned long)HMM_PFN_MAX_ORDER << HMM_PFN_ORDER_SHIFT)
 
-static inline unsigned long hmm_dma_chunk(const struct hmm_dma_map *map,
-					  unsigned long addr)
+static inline size_t window_offset(const struct hmm_dma_window *window,
+				   unsigned long addr)
 {
-	return (addr >> PMD_SHIFT) - (map->start >> PMD_SHIFT);
-}
-
-static inline unsigned long hmm_dma_chunk_end(unsigned long addr)
-{
-	return ALIGN_DOWN(addr, PMD_SIZE) + PMD_SIZE;
-}
-
-static inline unsigned int hmm_dma_page(unsigned long addr)
-{
-	return (addr >> PAGE_SHIFT) & (HMM_DMA_NR - 1);
-}
-
-/* Where a block of an order that begins at @addr has its entry. */
-static inline unsigned long *hmm_dma_slot(const struct hmm_dma_map *map,
-					  unsigned long addr,
-					  unsigned int order)
-{
-	unsigned long chunk = hmm_dma_chunk(map, addr);
-
-	if (order >= HMM_DMA_PMD_ORDER)
-		return &map->leaves[chunk];
-	return &map->tables[chunk]->entry[hmm_dma_page(addr)];
-}
-
-static inline dma_addr_t *hmm_dma_stored(const struct hmm_dma_map *map,
-					 unsigned long addr,
-					 unsigned int order)
-{
-	unsigned long chunk = hmm_dma_chunk(map, addr);
-
-	if (order >= HMM_DMA_PMD_ORDER)
-		return &map->leaf_dma[chunk];
-	return &map->tables[chunk]->dma[hmm_dma_page(addr)];
-}
-
-static inline unsigned long hmm_dma_head(const struct hmm_dma_map *map,
-					 unsigned long addr,
-					 unsigned int order)
-{
-	return max(ALIGN_DOWN(addr, PAGE_SIZE << order), map->start);
-}
-
-static inline unsigned long hmm_dma_end(const struct hmm_dma_map *map,
-					unsigned long entry, unsigned long addr)
-{
-	return min(hmm_leaf_end(entry, addr), map->end);
-}
-
-/* The entry of the block that @addr is in, and where it begins; or NULL. */
-static unsigned long *hmm_dma_find(const struct hmm_dma_map *map,
-				   unsigned long addr, unsigned long *head)
-{
-	unsigned int order;
-
-	for_each_set_bit(order, &map->orders, BITS_PER_LONG) {
-		unsigned long at = hmm_dma_head(map, addr, order);
-		unsigned long chunk = hmm_dma_chunk(map, at), *slot;
-
-		if (order >= HMM_DMA_PMD_ORDER ? !test_bit(chunk, map->mapped) :
-						 !map->tables[chunk])
-			continue;
-		slot = hmm_dma_slot(map, at, order);
-		if (*slot && hmm_pfn_to_map_order(*slot) == order) {
-			*head = at;
-			return slot;
-		}
-	}
-	return NULL;
-}
-
-/* May a block begin between the two addresses? */
-static bool hmm_dma_in_use(const struct hmm_dma_map *map, unsigned long start,
-			   unsigned long end)
-{
-	unsigned long chunk = hmm_dma_chunk(map, start);
-	unsigned long last = hmm_dma_chunk(map, end - 1);
-
-	if (find_next_bit(map->mapped, last + 1, chunk) <= last)
-		return true;
-	for (; chunk <= last; chunk++)
-		if (map->tables[chunk])
-			return true;
-	return false;
-}
-
-static inline size_t hmm_dma_offset(const struct hmm_dma_map *map,
-				    unsigned long addr)
-{
-	return map->iova_skew + (addr - map->start);
-}
-
-static inline unsigned long hmm_dma_attrs(unsigned long entry)
-{
-	return entry & HMM_PFN_P2PDMA ? HMM_DMA_ATTRS | DMA_ATTR_MMIO :
-					HMM_DMA_ATTRS;
-}
-
-static inline enum dma_data_direction hmm_dma_dir(unsigned long entry)
-{
-	return entry & HMM_PFN_WRITE ? DMA_BIDIRECTIONAL : DMA_TO_DEVICE;
-}
-
-/* Blocks that are next to each other and go into one unlink. */
-struct hmm_dma_gone {
-	unsigned long start, end;
-	unsigned long attrs;
-};
-
-static void hmm_dma_unlink(struct device *dev, struct hmm_dma_map *map,
-			   struct hmm_dma_gone *gone)
-{
-	if (dma_use_iova(&map->state))
-		dma_iova_unlink(dev, &map->state,
-				hmm_dma_offset(map, gone->start),
-				gone->end - gone->start, DMA_BIDIRECTIONAL,
-				gone->attrs);
-}
-
-static inline void hmm_dma_add_gone(struct device *dev, struct hmm_dma_map *map,
-				    struct hmm_dma_gone *gone,
-				    unsigned long start, unsigned long end,
-				    unsigned long attrs)
-{
-	if (gone->end != start || gone->attrs != attrs) {
-		if (gone->start < gone->end)
-			hmm_dma_unlink(dev, map, gone);
-		gone->start = start;
-		gone->attrs = attrs;
-	}
-	gone->end = end;
-}
-
-/* Whatever has to be done for each block. */
-static void hmm_dma_unmap_block(struct device *dev, struct hmm_dma_map *map,
-				struct hmm_dma_gone *gone, unsigned long entry,
-				unsigned long addr, unsigned long end)
-{
-	if (entry & HMM_PFN_P2PDMA_BUS)
-		return;
-	if (map->leaf_dma)
-		dma_unmap_phys(dev, *hmm_dma_stored(map, addr,
-						    hmm_pfn_to_map_order(entry)),
-			       end - addr, hmm_dma_dir(entry),
-			       hmm_dma_attrs(entry));
-	else
-		hmm_dma_add_gone(dev, map, gone, addr, end,
-				 hmm_dma_attrs(entry));
-}
-
-/* Unmap blocks of PMD size and more, as long as one follows on the other. */
-static unsigned long hmm_dma_unmap_leaves(struct device *dev,
-					  struct hmm_dma_map *map,
-					  struct hmm_dma_gone *gone,
-					  unsigned long addr, unsigned long end)
-{
-	unsigned long chunk = hmm_dma_chunk(map, addr), first = chunk, n = 1, next;
-	unsigned long last = hmm_dma_chunk(map, end - 1);
-
-	/* All but the last are one chunk each: the next begins right there. */
-	if (chunk < last && test_bit(chunk + 1, map->mapped)) {
-		n = find_next_zero_bit(map->mapped, last + 1, chunk) - chunk;
-		bitmap_clear(map->mapped, chunk, n);
-	} else {
-		__clear_bit(chunk, map->mapped);
-	}
-
-	if (!map->each) {
-		if (n > 1)
-			next = ALIGN_DOWN(addr, PMD_SIZE) + (n - 1) * PMD_SIZE;
-		else
-			next = addr;
-		next = hmm_dma_end(map, map->leaves[chunk + n - 1], next);
-		hmm_dma_add_gone(dev, map, gone, addr, next, HMM_DMA_ATTRS);
-		return next;
-	}
-	for (; chunk < first + n; chunk++, addr = next) {
-		next = hmm_dma_end(map, map->leaves[chunk], addr);
-		hmm_dma_unmap_block(dev, map, gone, map->leaves[chunk], addr,
-				    next);
-	}
-	return next;
-}
-
-/* Unmap blocks smaller than that, all in one PMD_SIZE. */
-static void hmm_dma_unmap_table(struct device *dev, struct hmm_dma_map *map,
-				struct hmm_dma_gone *gone, unsigned long addr,
-				unsigned long end)
-{
-	struct hmm_dma_table *table = map->tables[hmm_dma_chunk(map, addr)];
-	unsigned long *entry = &table->entry[hmm_dma_page(addr)];
-	unsigned long *last = entry + ((end - addr) >> PAGE_SHIFT);
-
-	if (map->each || (map->orders & HMM_DMA_MID_ORDERS)) {
-		for (; entry < last; entry++, addr += PAGE_SIZE) {
-			unsigned long old = *entry;
-
-			*entry = 0;
-			if (old)
-				hmm_dma_unmap_block(dev, map, gone, old, addr,
-						    hmm_dma_end(map, old, addr));
-		}
-		return;
-	}
-	while (entry < last) {
-		unsigned long *first = entry;
-
-		while (entry < last && *entry)
-			*entry++ = 0;
-		end = addr + ((entry - first) << PAGE_SHIFT);
-		if (end > addr)
-			hmm_dma_add_gone(dev, map, gone, addr, end,
-					 HMM_DMA_ATTRS);
-		addr = end;
-		while (entry < last && !*entry) {
-			entry++;
-			addr += PAGE_SIZE;
-		}
-	}
-}
-
-/**
- * hmm_range_dma_widen() - what hmm_range_dma_unmap() takes back
- * @map: the map
- * @start: (in, out) first address, in bytes; in the map's window
- * @end: (in, out) last address (exclusive), in bytes; in the map's window
- *
- * A block is taken back whole, as the IOMMU may map it by one entry. This moves
- * @start and @end outwards to the ends of the blocks that they cut.
- *
- * Context: Any, under the driver's lock.
- */
-void hmm_range_dma_widen(const struct hmm_dma_map *map, unsigned long *start,
-			 unsigned long *end)
-{
-	unsigned long *slot, head;
-
-	if (*start >= *end)
-		return;
-	if (*end < map->end) {
-		slot = hmm_dma_find(map, *end - PAGE_SIZE, &head);
-		if (slot)
-			*end = hmm_dma_end(map, *slot, head);
-	}
-	if (*start > map->start && hmm_dma_find(map, *start, &head))
-		*start = head;
-}
-EXPORT_SYMBOL_GPL(hmm_range_dma_widen);
-
-/**
- * hmm_range_dma_unmap() - take part of a map's window from the device
- * @dev: the device of the map
- * @map: the map
- * @start: first address, in bytes, page aligned
- * @end: last address (exclusive), in bytes, page aligned
- *
- * All blocks of which [@start, @end) holds a part are unmapped, see
- * hmm_range_dma_widen(); what of [@start, @end) is not mapped or not in the
- * window does no harm. When it returns no translation is left. Pages need not be
- * marked dirty: what hmm_range_fault() lets a device write to is dirty.
- *
- * The device must not use the addresses any more: a driver first clears its own
- * page table, and waits until the device has seen that.
- *
- * Context: Any, under the driver's lock; the notifier's invalidate() callback in
- * particular. Allocates nothing and does not sleep.
- */
-void hmm_range_dma_unmap(struct device *dev, struct hmm_dma_map *map,
-			 unsigned long start, unsigned long end)
-{
-	struct hmm_dma_gone gone = {};
-	unsigned long addr, next;
-
-	start = max(start, map->start);
-	end = min(end, map->end);
-	if (start > map->start || end < map->end)
-		hmm_range_dma_widen(map, &start, &end);
-
-	for (addr = start; addr < end; addr = next) {
-		unsigned long chunk = hmm_dma_chunk(map, addr);
-
-		if (test_bit(chunk, map->mapped)) {
-			next = hmm_dma_unmap_leaves(dev, map, &gone, addr, end);
-			continue;
-		}
-		next = min(hmm_dma_chunk_end(addr), end);
-		if (map->tables[chunk])
-			hmm_dma_unmap_table(dev, map, &gone, addr, next);
-	}
-	if (gone.start < gone.end)
-		hmm_dma_unlink(dev, map, &gone);
-}
-EXPORT_SYMBOL_GPL(hmm_range_dma_unmap);
-
-/*
- * The state of one hmm_range_dma_map(). The run is blocks of one size that are
- * contiguous in memory and recorded, but not linked yet.
- */
-struct hmm_dma_mapper {
-	struct device *dev;
-	struct hmm_dma_map *map;
-	struct hmm_range *range;
-	unsigned long run_start, run_end;
-	unsigned long run_max;		/* no block beyond that */
-	unsigned long run_entry;	/* of the first */
-	unsigned long run_next;		/* of one that can be added */
-	unsigned long first, last;	/* what was linked; last is 0: nothing */
-};
-
-/*
- * A link must not be mapped by an IOMMU entry that is larger than its blocks, or
- * one of them could not be taken back alone: it stays shorter than the next
- * page size.
- */
-static unsigned long hmm_dma_run_max(const struct hmm_dma_map *map,
-				     unsigned int order)
-{
-	unsigned long larger = map->pgsizes & ~((PAGE_SIZE << (order + 1)) - 1);
-
-	if (!larger)
-		return map->pgsizes ? SZ_1G : 0;
-	return (1UL << __ffs(larger)) - (PAGE_SIZE << order);
-}
-
-static int hmm_dma_link_run(struct hmm_dma_mapper *m)
-{
-	unsigned long entry = m->run_entry, addr = m->run_start;
-	size_t size = m->run_end - addr;
-	struct hmm_dma_map *map = m->map;
-	dma_addr_t dma;
-	int ret;
-
-	if (dma_use_iova(&map->state)) {
-		ret = dma_iova_link(m->dev, &map->state, hmm_pfn_to_phys(entry),
-				    hmm_dma_offset(map, addr), size,
-				    hmm_dma_dir(entry), hmm_dma_attrs(entry));
-		if (ret)
-			return ret;
-		if (!m->last)
-			m->first = addr;
-		m->last = m->run_end;
-	} else {
-		dma = dma_map_phys(m->dev, hmm_pfn_to_phys(entry), size,
-				   hmm_dma_dir(entry), hmm_dma_attrs(entry));
-		if (dma_mapping_error(m->dev, dma))
-			return -ENOMEM;
-		if (map->leaf_dma)
-			*hmm_dma_stored(map, addr,
-					hmm_pfn_to_map_order(entry)) = dma;
-	}
-	m->run_start = m->run_end;
-	return 0;
-}
-
-static inline int hmm_dma_add(struct hmm_dma_mapper *m, unsigned long entry,
-			      unsigned long addr, unsigned long end)
-{
-	int ret;
-
-	if (entry == m->run_next && addr == m->run_end && addr < m->run_max) {
-		m->run_end = end;
-		m->run_next = entry + ((end - addr) >> PAGE_SHIFT);
-		return 0;
-	}
-	if (m->run_start < m->run_end) {
-		ret = hmm_dma_link_run(m);
-		if (ret)
-			return ret;
-	}
-	m->run_start = addr;
-	m->run_end = end;
-	m->run_max = addr + hmm_dma_run_max(m->map, hmm_pfn_to_map_order(entry));
-	m->run_entry = entry;
-	m->run_next = entry + ((end - addr) >> PAGE_SHIFT);
-	return 0;
-}
-
-/* Forget the blocks of the run. */
-static void hmm_dma_drop_run(struct hmm_dma_mapper *m)
-{
-	unsigned int order = hmm_pfn_to_map_order(m->run_entry);
-	unsigned long addr;
-
-	for (addr = m->run_start; addr < m->run_end;
-	     addr = hmm_dma_end(m->map, m->run_entry, addr)) {
-		if (order >= HMM_DMA_PMD_ORDER)
-			__clear_bit(hmm_dma_chunk(m->map, addr), m->map->mapped);
-		*hmm_dma_slot(m->map, addr, order) = 0;
-	}
-	m->run_start = m->run_end;
+	return window->skew + (addr - window->start);
 }
 
 /*
- * What kind of memory an entry is: 0 for any that is mapped as it is, the flag
- * of P2PDMA memory, or a negative error code, -ENXIO for what is left out.
+ * How a device reaches memory: 0 through the IOMMU or at its physical address,
+ * HMM_PFN_P2PDMA the same but it is a PCI BAR, HMM_PFN_P2PDMA_BUS at a bus
+ * address, -ENXIO not at all, as it is device-private, or -EREMOTEIO.
  */
-static long hmm_dma_special(struct hmm_dma_mapper *m, struct page *page)
+static long window_route_special(struct device *dev, unsigned long entry)
 {
+	struct page *page = hmm_pfn_to_page(entry);
 	struct pci_p2pdma_map_state p2p = {};
 
 	if (is_device_private_page(page))
 		return -ENXIO;
-
-	m->map->each = true;
-	switch (pci_p2pdma_state(&p2p, m->dev, page)) {
+	switch (pci_p2pdma_state(&p2p, dev, page)) {
 	case PCI_P2PDMA_MAP_NONE:
 		return 0;
 	case PCI_P2PDMA_MAP_THRU_HOST_BRIDGE:
@@ -553,341 +85,486 @@ static long hmm_dma_special(struct hmm_dma_mapper *m, struct page *page)
 	}
 }
 
-static inline long hmm_dma_kind(struct hmm_dma_mapper *m, unsigned long entry)
+static inline long window_route(struct device *dev, unsigned long entry)
 {
+	if (!(entry & HMM_PFN_VALID))
+		return -ENXIO;
 	switch (hmm_pfn_to_memory(entry)) {
 	case HMM_MEMORY_SYSTEM:
 		return 0;
 	case HMM_MEMORY_DEVICE:
 	case HMM_MEMORY_P2PDMA:
-		return hmm_dma_special(m, hmm_pfn_to_page(entry));
+		return window_route_special(dev, entry);
 	default:
 		return -EREMOTEIO;
 	}
 }
 
-/*
- * Is just this block mapped? If it is not, whatever else is mapped between the
- * two addresses makes room for it.
- */
-static bool hmm_dma_is_mapped(struct hmm_dma_mapper *m, unsigned long head,
-			      unsigned long end, unsigned long entry)
-{
-	unsigned long *slot, old;
+/* ---- links ---- */
 
-	slot = hmm_dma_find(m->map, head, &old);
-	if (slot && old == head && (*slot & HMM_DMA_SAME) == entry)
-		return true;
-	if (slot || (end - head > PAGE_SIZE &&
-		     hmm_dma_in_use(m->map, head, end)))
-		hmm_range_dma_unmap(m->dev, m->map, head, end);
-	return false;
+/* What is unlinked next, neighbours in the window, and what is to be flushed. */
+struct window_run {
+	struct hmm_dma_window	*window;
+	unsigned long		start, end;	/* addresses, in the window */
+	struct iommu_iotlb_gather gather;
+};
+
+static void window_unlink(struct window_run *run, unsigned long start,
+			  unsigned long end)
+{
+	dma_iova_unlink_nosync(run->window->dev, &run->window->state,
+			       window_offset(run->window, start), end - start,
+			       &run->gather);
 }
 
-/*
- * Map a leaf of more than one page, the part of it that is in the window. @end
- * is the leaf's, @entry that of @addr.
- */
-static inline int hmm_dma_map_leaf(struct hmm_dma_mapper *m, unsigned long addr,
-				   unsigned long end, unsigned int order,
-				   unsigned long *pfn, unsigned long entry)
+/* hmm_blocks_clear() has cleared some pages. */
+static void window_gone(unsigned long start, unsigned long end, void *data)
 {
-	struct hmm_dma_map *map = m->map;
-	unsigned long head = max(end - (PAGE_SIZE << order), map->start);
-	unsigned long chunk = hmm_dma_chunk(map, head);
-	long kind;
-	int ret;
+	struct window_run *run = data;
 
-	entry += (long)(head - addr) >> PAGE_SHIFT;
-	end = min(end, map->end);
-
-	/* With no block of another order only this same one can be there. */
-	if (((map->orders & ~BIT(order)) || order < HMM_DMA_PMD_ORDER ||
-	     test_bit(chunk, map->mapped)) &&
-	    hmm_dma_is_mapped(m, head, end, entry))
-		return 0;
-
-	kind = hmm_dma_kind(m, entry);
-	if (unlikely(kind)) {
-		if (kind < 0)
-			return kind == -ENXIO ? 0 : kind;
-		entry |= kind;
+	start = max(start << PAGE_SHIFT, run->window->start);
+	end = min(end << PAGE_SHIFT, run->window->end);
+	if (run->end != start) {
+		if (run->start < run->end)
+			window_unlink(run, run->start, run->end);
+		run->start = start;
 	}
-
-	if (!(kind & HMM_PFN_P2PDMA_BUS)) {
-		ret = hmm_dma_add(m, entry, head, end);
-		if (ret)
-			return ret;
-	}
-
-	map->orders |= BIT(order);
-	if (order >= HMM_DMA_PMD_ORDER)
-		__set_bit(chunk, map->mapped);
-	*hmm_dma_slot(map, head, order) = entry;
-	*pfn |= HMM_PFN_DMA_MAPPED;
-	return 0;
+	run->end = end;
 }
 
-/*
- * Map single pages, up to the end of the PMD_SIZE or of the range, or to a leaf
- * or hole that is larger. Contiguous ones share a link.
- */
-static int hmm_dma_map_pages(struct hmm_dma_mapper *m, unsigned long addr,
-			     unsigned long end, unsigned long *pfn,
-			     unsigned long *next)
+/* Take back a range, or what was claimed in it. */
+static void window_clear(struct hmm_dma_window *window, unsigned long start,
+			 unsigned long end, bool fresh)
 {
-	struct hmm_dma_map *map = m->map;
-	struct hmm_dma_table *table = map->tables[hmm_dma_chunk(map, addr)];
-	bool others = map->orders & ~1UL;
-	unsigned long *slot;
-	int ret = 0;
+	struct window_run run = { .window = window };
 
-	map->orders |= 1;
-	slot = &table->entry[hmm_dma_page(addr)];
-	for (; addr < end; addr += PAGE_SIZE, pfn++, slot++) {
-		unsigned long entry = *pfn & HMM_DMA_SAME;
-		long kind;
-
-		if (hmm_pfn_to_map_order(entry))
-			break;
-		*pfn = entry;
-		if (!(entry & HMM_PFN_VALID))
-			continue;
-		if (unlikely(*slot || others) &&
-		    hmm_dma_is_mapped(m, addr, addr + PAGE_SIZE, entry))
-			continue;
-
-		kind = hmm_dma_kind(m, entry);
-		if (unlikely(kind)) {
-			if (kind == -ENXIO)
-				continue;
-			if (kind < 0) {
-				ret = kind;
-				break;
-			}
-			entry |= kind;
-		}
-
-		if (!(kind & HMM_PFN_P2PDMA_BUS)) {
-			ret = hmm_dma_add(m, entry, addr, addr + PAGE_SIZE);
-			if (ret)
-				break;
-		}
-		*slot = entry;
-		*pfn |= HMM_PFN_DMA_MAPPED;
-	}
-	*next = addr;
-	return ret;
-}
-
-static inline unsigned long hmm_dma_first(const struct hmm_range *range)
-{
-	if (range->start == range->mirror_start || !range->mirror_end)
-		return range->start;
-	return hmm_leaf_head(hmm_range_entry(range, range->mirror_start),
-			     range->mirror_start, range->start);
-}
-
-/* Have a table for small blocks. */
-static int hmm_dma_add_table(struct hmm_dma_map *map, unsigned long addr)
-{
-	unsigned long chunk = hmm_dma_chunk(map, addr);
-	struct hmm_dma_table *table = map->tables[chunk];
-
-	if (table)
-		return 0;
-	table = kzalloc(struct_size(table, dma, map->leaf_dma ? HMM_DMA_NR : 0),
-			GFP_ATOMIC | __GFP_NOWARN);
-	map->tables[chunk] = table;
-	return table ? 0 : -ENOMEM;
-}
-
-/* Take back what this call has mapped before @end: its entries are marked. */
-static void hmm_dma_unwind(struct hmm_dma_mapper *m, unsigned long end)
-{
-	unsigned long addr, *pfn;
-
-	hmm_dma_drop_run(m);
-	for (addr = hmm_dma_first(m->range); addr < end;
-	     addr = hmm_leaf_end(*pfn, addr)) {
-		pfn = hmm_range_entry(m->range, addr);
-		if (!(*pfn & HMM_PFN_DMA_MAPPED))
-			continue;
-		*pfn &= ~HMM_PFN_DMA_MAPPED;
-		hmm_range_dma_unmap(m->dev, m->map, max(addr, m->map->start),
-				    max(addr, m->map->start) + PAGE_SIZE);
-	}
+	iommu_iotlb_gather_init(&run.gather);
+	hmm_blocks_clear(&window->blocks, start >> PAGE_SHIFT,
+			 end >> PAGE_SHIFT, fresh, window_gone, &run);
+	if (run.start == run.end)
+		return;
+	window_unlink(&run, run.start, run.end);
+	dma_iova_unlink_sync(window->dev, &run.gather);
 }
 
 /**
- * hmm_range_dma_map() - map what hmm_range_fault() found for a device
- * @dev: the device of the map
- * @map: the map
- * @range: a range after a successful hmm_range_fault(), dense or leaf-only, in
- *	the map's window
+ * hmm_range_dma_widen() - what hmm_range_dma_unmap() takes back
+ * @window: the window
+ * @start: (in, out) first address, in bytes
+ * @end: (in, out) last address (exclusive), in bytes
  *
- * Each leaf of which the range holds a part is mapped as far as it is in the
- * window: read-only ones DMA_TO_DEVICE, so that an IOMMU refuses a write to
- * them, others DMA_BIDIRECTIONAL. What is mapped already, to the same memory
- * with the same permission, is left as it is. If the memory or the permission
- * differs the old mapping is undone first; the device must not use it meanwhile.
- * The mm makes a page writable without a call of the notifier. So a driver whose
- * device has read-only entries in the range clears them before, as far as
- * hmm_range_dma_widen() says, and sets them anew from hmm_range_dma_addr().
+ * Cuts the range to what is in the window, and moves its ends outwards to those of
+ * the blocks that they cut.
  *
- * Entries that are not HMM_PFN_VALID and device-private memory are left out. All
- * other memory with a struct page is mapped: DAX like any other, and memory of
- * other PCI devices as far as the two can reach each other.
+ * Context: Any, under the driver's lock.
  *
- * On success HMM_PFN_DMA_MAPPED tells in the entries of @range which of the
- * leaves this call has mapped: the head's in a leaf-only array, in a dense one
- * that of the leaf's first page in the range. Nothing relies on it later. The
- * other sticky flags are cleared there. On an error these flags mean nothing.
- *
- * Context: Under the driver's lock, after mmu_interval_read_retry() returned
- * false for the range's notifier, which covers the window. Does not sleep, and
- * allocates GFP_ATOMIC.
- *
- * Return: 0, or a negative error code. On an error, what this call mapped is
- * unmapped, and nothing else is, except leaves whose memory or permission
- * differed.
- *
- * * %-EINVAL - The range is not in the window.
- * * %-ENOMEM - No memory for the record or the IOMMU's page table, or no DMA
- *   address to be had.
- * * %-EREMOTEIO - The range has memory of a PCI device that @dev cannot reach, or
- *   of a type that HMM does not know.
+ * Return: Whether any of the range is in the window.
  */
-int hmm_range_dma_map(struct device *dev, struct hmm_dma_map *map,
-		      struct hmm_range *range)
+bool hmm_range_dma_widen(struct hmm_dma_window *window,
+			 unsigned long *start, unsigned long *end)
 {
-	struct hmm_dma_mapper m = { .dev = dev, .map = map, .range = range };
-	unsigned long addr, next;
+	unsigned long first, last;
+
+	*start = max(*start, window->start);
+	*end = min(*end, window->end);
+	if (*start >= *end)
+		return false;
+	first = *start >> PAGE_SHIFT;
+	last = *end >> PAGE_SHIFT;
+	hmm_blocks_widen(&window->blocks, &first, &last);
+	*start = max(first << PAGE_SHIFT, window->start);
+	*end = min(last << PAGE_SHIFT, window->end);
+	return true;
+}
+EXPORT_SYMBOL_GPL(hmm_range_dma_widen);
+
+/**
+ * hmm_range_dma_unmap() - take part of a window from the device
+ * @window: the window
+ * @start: first address, in bytes
+ * @end: last address (exclusive), in bytes
+ *
+ * What of it is mapped is not reachable any more when this returns, nor is what
+ * hmm_range_dma_widen() adds to it. The driver has cleared the device's own
+ * entries for it before.
+ *
+ * Context: Any, under the driver's lock. Does not sleep. Allocates nothing, but some
+ * IOMMU drivers do, for a request.
+ */
+void hmm_range_dma_unmap(struct hmm_dma_window *window, unsigned long start,
+			 unsigned long end)
+{
+	if (window->direct)
+		return;
+	if (hmm_range_dma_widen(window, &start, &end))
+		window_clear(window, start, end, false);
+}
+EXPORT_SYMBOL_GPL(hmm_range_dma_unmap);
+
+/* ---- mapping ---- */
+
+/* A stretch of blocks of one extent that is to be mapped. */
+struct window_part {
+	unsigned long	start, end;	/* addresses, in the window */
+	unsigned long	entry;		/* of @start */
+	unsigned int	order;
+	bool		write;
+};
+
+/*
+ * Extent @i of a list as far as it is to be mapped: its first and last block are
+ * completed, but not beyond the window. A block is a leaf, or a part of one that is
+ * too large for the window to be congruent to it. Returns what window_route() does.
+ */
+static long window_part(const struct hmm_dma_window *window,
+			const struct hmm_range *range, unsigned int i,
+			enum dma_data_direction dir, struct window_part *part)
+{
+	const struct hmm_extent *extent = &range->extents[i];
+	unsigned long entry = extent->hmm_pfn;
+	unsigned int order = min(hmm_pfn_to_map_order(entry), window->order);
+	unsigned long size = PAGE_SIZE << order;
+	long route = window_route(window->dev, entry);
+
+	if (route < 0)
+		return route;
+	part->start = max(ALIGN_DOWN(extent->start, size), window->start);
+	part->end = min(ALIGN(extent->end, size), window->end);
+	part->entry = entry - ((extent->start - part->start) >> PAGE_SHIFT);
+	part->order = order;
+	part->write = entry & HMM_PFN_WRITE && dir != DMA_TO_DEVICE;
+	return route;
+}
+
+/* The next stretch of a part, from @addr on, that is not mapped as it should be. */
+static bool window_missing(struct hmm_dma_window *window,
+			   const struct window_part *part, unsigned long addr,
+			   unsigned long *start, unsigned long *end)
+{
+	unsigned long first, last;
+
+	if (!hmm_blocks_missing(&window->blocks, addr >> PAGE_SHIFT,
+				part->end >> PAGE_SHIFT, part->order,
+				part->write, &first, &last))
+		return false;
+	*start = first << PAGE_SHIFT;
+	*end = last << PAGE_SHIFT;
+	return true;
+}
+
+static int window_link(struct hmm_dma_window *window,
+		       const struct window_part *part, long route,
+		       unsigned long start, unsigned long end)
+{
+	unsigned long entry = part->entry + ((start - part->start) >> PAGE_SHIFT);
+	unsigned long attrs = HMM_DMA_ATTRS;
+
+	if (route)
+		attrs |= DMA_ATTR_MMIO;
+	return dma_iova_link_units(window->dev, &window->state,
+				   hmm_pfn_to_phys(entry),
+				   window_offset(window, start), end - start,
+				   PAGE_SIZE << part->order,
+				   part->write ? DMA_BIDIRECTIONAL : DMA_TO_DEVICE,
+				   attrs);
+}
+
+static void window_nothing(unsigned long start, unsigned long end, void *data)
+{
+}
+
+/* Link what is missing of an extent. What is linked is claimed, nothing else. */
+static int window_map_part(struct hmm_dma_window *window,
+			   const struct window_part *part, long route,
+			   struct hmm_dma_batch *batch, struct window_run *linked)
+{
+	unsigned long first, last = part->start >> PAGE_SHIFT;
+	struct hmm_blocks *blocks = &window->blocks;
+	int ret;
+
+	while (true) {
+		ret = hmm_blocks_claim(blocks, last, part->end >> PAGE_SHIFT,
+				       part->order, part->write, &batch->spare,
+				       &first, &last);
+		if (ret <= 0)
+			return ret;
+		ret = window_link(window, part, route, first << PAGE_SHIFT,
+				  last << PAGE_SHIFT);
+		if (ret) {
+			hmm_blocks_clear(blocks, first, last, true,
+					 window_nothing, NULL);
+			return ret;
+		}
+		linked->start = min(linked->start, first << PAGE_SHIFT);
+		linked->end = max(linked->end, last << PAGE_SHIFT);
+	}
+}
+
+/* Can the device use the physical addresses of a part? */
+static bool window_reaches(const struct hmm_dma_window *window,
+			   const struct window_part *part, long route)
+{
+	phys_addr_t phys = hmm_pfn_to_phys(part->entry);
+	size_t size = part->end - part->start;
+
+	return (!route && phys + size <= window->reach) ||
+	       dma_direct_addr(window->dev, phys, size,
+			       route ? DMA_ATTR_MMIO : 0) != DMA_MAPPING_ERROR;
+}
+
+/**
+ * hmm_range_dma_map() - map what hmm_range_fault() has listed
+ * @window: the window
+ * @range: after a successful hmm_range_fault(), with a list of extents; all of it
+ *	is in the window
+ * @batch: what hmm_range_dma_prepare() has prepared for this list
+ *
+ * Maps the leaves that are listed, each of them as far as it is in the window: for
+ * reading only if the direction of @batch is DMA_TO_DEVICE or the extent has no
+ * HMM_PFN_WRITE, so that an IOMMU refuses a write, otherwise for reading and
+ * writing. What is mapped already, for the same access at least, stays as it is.
+ * What is in its way has been unmapped before, see hmm_range_dma_stale().
+ *
+ * Extents that are not HMM_PFN_VALID and device-private memory are left out. All
+ * other memory is mapped: DAX like any other, and memory of other PCI devices as
+ * far as the two can reach each other.
+ *
+ * Context: Under the driver's lock, after mmu_interval_read_retry() has returned
+ * false for the range's notifier, which covers the window. Does not sleep.
+ *
+ * Return: 0, or a negative error code. On an error, what this call has mapped is
+ * taken back, and nothing else is.
+ *
+ * * %-EINVAL - The range is not in the window, has no list, or something is in the
+ *   way that hmm_range_dma_stale() would have told of.
+ * * %-ENOMEM - No memory for the IOMMU's page table, or nothing was prepared.
+ * * %-EREMOTEIO - The range has memory that the device cannot reach, such as that of
+ *   some other PCI device, or of a type that HMM does not know.
+ * * Others, as for dma_iova_link_units() and dma_iova_sync()
+ */
+int hmm_range_dma_map(struct hmm_dma_window *window,
+		      const struct hmm_range *range,
+		      struct hmm_dma_batch *batch)
+{
+	struct window_run linked = { .start = ULONG_MAX };
+	unsigned int i;
 	int ret = 0;
 
-	if (range->start < map->start || range->end > map->end ||
-	    range->start >= range->end)
+	if (range->start < window->start || range->end > window->end ||
+	    !range->nr_extents)
 		return -EINVAL;
 
-	for (addr = hmm_dma_first(range); addr < range->end; addr = next) {
-		unsigned long *pfn = hmm_range_entry(range, addr);
-		unsigned long entry = *pfn & HMM_DMA_SAME;
-		unsigned int order = hmm_pfn_to_map_order(entry);
+	for (i = 0; !ret && i < range->nr_extents; i++) {
+		struct window_part part;
+		long route = window_part(window, range, i, batch->dir, &part);
 
-		*pfn = entry;
-		next = hmm_leaf_end(entry, addr);
-		if (!(entry & HMM_PFN_VALID) || next <= map->start)
+		if (route == -ENXIO || route == HMM_PFN_P2PDMA_BUS)
 			continue;
-
-		if (order < HMM_DMA_PMD_ORDER) {
-			ret = hmm_dma_add_table(map, max(addr, map->start));
-			if (ret)
-				break;
-		}
-		if (order) {
-			ret = hmm_dma_map_leaf(&m, addr, next, order, pfn, entry);
-		} else {
-			next = min(hmm_dma_chunk_end(addr), range->end);
-			ret = hmm_dma_map_pages(&m, addr, next, pfn, &next);
-		}
-		if (ret)
-			break;
+		if (route < 0)
+			ret = route;
+		else if (!window->direct)
+			ret = window_map_part(window, &part, route, batch,
+					      &linked);
+		else if (!window_reaches(window, &part, route))
+			ret = -EREMOTEIO;
 	}
-
-	if (!ret && m.run_start < m.run_end)
-		ret = hmm_dma_link_run(&m);
-	if (!ret && m.last)
-		ret = dma_iova_sync(dev, &map->state,
-				    hmm_dma_offset(map, m.first),
-				    m.last - m.first);
+	if (linked.start >= linked.end)
+		return ret;
+	if (!ret)
+		ret = dma_iova_sync(window->dev, &window->state,
+				    window_offset(window, linked.start),
+				    linked.end - linked.start);
 	if (ret)
-		hmm_dma_unwind(&m, min(next, range->end));
+		window_clear(window, linked.start, linked.end, true);
+	else
+		hmm_blocks_commit(&window->blocks, linked.start >> PAGE_SHIFT,
+				  linked.end >> PAGE_SHIFT);
 	return ret;
 }
 EXPORT_SYMBOL_GPL(hmm_range_dma_map);
 
 /**
- * hmm_range_dma_addr() - the device's address of a mapped user address
- * @dev: the device of the map
- * @map: the map
- * @addr: user address in the map's window, in bytes
- * @hmm_pfn: (out) the entry of the page at @addr as hmm_range_fault() would give
- *	it: HMM_PFN_WRITE tells whether the device may write, the order how large
- *	the leaf is; 0 if nothing is mapped at @addr. May be NULL.
+ * hmm_range_dma_stale() - what is to be unmapped before a range is mapped
+ * @window: the window
+ * @range: as for hmm_range_dma_map()
+ * @batch: as for hmm_range_dma_map()
+ * @start: (out) first address, in bytes
+ * @end: (out) last address (exclusive), in bytes
  *
- * DMA addresses are contiguous up to hmm_leaf_end() or the end of the window,
- * whichever comes first.
+ * The mm makes a page writable without a call of the notifier. If it is mapped for
+ * reading only, and now to be for writing, it has to be unmapped first. The driver
+ * does from @start to @end what it does in its invalidate() callback: it clears the
+ * device's own entries, then it calls hmm_range_dma_unmap(). The device faults
+ * what was there and is not part of @range.
  *
- * Context: Any, under the driver's lock.
+ * Context: Under the driver's lock.
  *
- * Return: The DMA address, or DMA_MAPPING_ERROR if nothing is mapped at @addr.
+ * Return: Whether there is anything to be unmapped.
  */
-dma_addr_t hmm_range_dma_addr(struct device *dev, struct hmm_dma_map *map,
-			      unsigned long addr, unsigned long *hmm_pfn)
+bool hmm_range_dma_stale(struct hmm_dma_window *window,
+			 const struct hmm_range *range,
+			 const struct hmm_dma_batch *batch,
+			 unsigned long *start, unsigned long *end)
 {
-	unsigned long entry, head, *slot = NULL;
-	phys_addr_t phys;
+	unsigned int i;
 
-	if (addr >= map->start && addr < map->end)
-		slot = hmm_dma_find(map, addr, &head);
-	if (!slot) {
-		if (hmm_pfn)
-			*hmm_pfn = 0;
-		return DMA_MAPPING_ERROR;
+	*start = ULONG_MAX;
+	*end = 0;
+	if (window->direct)
+		return false;
+	for (i = 0; i < range->nr_extents; i++) {
+		unsigned long first, last, addr;
+		struct window_part part;
+		long route = window_part(window, range, i, batch->dir, &part);
+
+		if (route < 0 || route == HMM_PFN_P2PDMA_BUS)
+			continue;
+		for (addr = part.start;
+		     window_missing(window, &part, addr, &first, &last);
+		     addr = last) {
+			if (!hmm_blocks_used(&window->blocks,
+					     first >> PAGE_SHIFT,
+					     last >> PAGE_SHIFT))
+				continue;
+			hmm_range_dma_widen(window, &first, &last);
+			*start = min(*start, first);
+			*end = max(*end, last);
+		}
 	}
-	entry = *slot + ((addr - head) >> PAGE_SHIFT);
-	phys = hmm_pfn_to_phys(*slot) + (addr - head);
-	if (hmm_pfn)
-		*hmm_pfn = entry & HMM_DMA_SAME;
-
-	if (entry & HMM_PFN_P2PDMA_BUS) {
-		struct pci_p2pdma_map_state p2p = {};
-
-		pci_p2pdma_state(&p2p, dev, hmm_pfn_to_page(entry));
-		return pci_p2pdma_bus_addr_map(p2p.mem, phys);
-	}
-	if (dma_use_iova(&map->state))
-		return map->state.addr + hmm_dma_offset(map, addr);
-	if (map->leaf_dma)
-		return *hmm_dma_stored(map, head, hmm_pfn_to_map_order(entry)) +
-		       (addr - head);
-	/* No state anywhere: the same address as when it was mapped. */
-	return dma_map_phys(dev, phys, 1, hmm_dma_dir(entry),
-			    hmm_dma_attrs(entry));
+	return *start < *end;
 }
-EXPORT_SYMBOL_GPL(hmm_range_dma_addr);
+EXPORT_SYMBOL_GPL(hmm_range_dma_stale);
 
 /**
- * hmm_range_dma_alloc() - make a map for a window of a process's addresses
- * @dev: the device
- * @map: the map, of any content
- * @start: first address of the window, in bytes, page aligned
- * @end: last address (exclusive), in bytes, page aligned
+ * hmm_range_dma_mapped() - what hmm_range_dma_map() has mapped for an extent
+ * @window: the window
+ * @range: the range that it was successful with
+ * @batch: as for hmm_range_dma_map()
+ * @i: which of the extents
+ * @mapped: (out) the extent with its first and last block completed, as far as they
+ *	are in the window; with the order of the blocks, and HMM_PFN_WRITE if the
+ *	device may write
+ * @dma: (out) the DMA address of @mapped->start; those of the rest follow on it
  *
- * Behind an IOMMU this takes IOVA space for the window, congruent to the user's
- * addresses modulo the largest leaf that fits into it: so a leaf is mapped by
- * large IOMMU entries wherever in a leaf the window begins. The record takes 16
- * bytes for each PMD_SIZE of the window, 24 for devices without IOMMU whose
- * mappings need to be undone. Where small leaves are mapped later it takes a
- * table for each PMD_SIZE, as large as the page table's, or twice that where
- * mappings need to be undone. Tables stay until hmm_range_dma_free().
+ * Context: Under the driver's lock, which was not unlocked since.
+ *
+ * Return: Whether anything is mapped; it is not if the extent was left out.
+ */
+bool hmm_range_dma_mapped(const struct hmm_dma_window *window,
+			  const struct hmm_range *range,
+			  const struct hmm_dma_batch *batch, unsigned int i,
+			  struct hmm_extent *mapped, dma_addr_t *dma)
+{
+	struct pci_p2pdma_map_state p2p = {};
+	struct window_part part;
+	phys_addr_t phys;
+	long route;
+
+	route = window_part(window, range, i, batch->dir, &part);
+	if (route < 0)
+		return false;
+	mapped->start = part.start;
+	mapped->end = part.end;
+	mapped->hmm_pfn = part.entry & ~(HMM_PFN_WRITE | HMM_DMA_ORDER);
+	mapped->hmm_pfn |= (part.order + 0UL) << HMM_PFN_ORDER_SHIFT;
+	if (part.write)
+		mapped->hmm_pfn |= HMM_PFN_WRITE;
+	phys = hmm_pfn_to_phys(part.entry);
+	if (route == HMM_PFN_P2PDMA_BUS) {
+		pci_p2pdma_state(&p2p, window->dev, hmm_pfn_to_page(part.entry));
+		*dma = pci_p2pdma_bus_addr_map(p2p.mem, phys);
+	} else if (window->direct) {
+		*dma = dma_direct_addr(window->dev, phys, part.end - part.start,
+				       route ? DMA_ATTR_MMIO : 0);
+	} else {
+		*dma = window->state.addr + window_offset(window, part.start);
+	}
+	return true;
+}
+EXPORT_SYMBOL_GPL(hmm_range_dma_mapped);
+
+/* ---- what sleeps ---- */
+
+/**
+ * hmm_range_dma_prepare() - have the memory that hmm_range_dma_map() needs
+ * @window: the window
+ * @range: as for hmm_range_dma_map()
+ * @batch: (in, out) with its direction set, and the rest zeroed before the first
+ *	use; kept from one attempt to the next
+ *
+ * To be called before the driver's lock is taken. The memory is charged to the
+ * memcg of the process.
  *
  * Context: Process context, may sleep.
  *
- * Return: 0, or a negative error code, after which there is nothing to be freed:
+ * Return: 0 or -ENOMEM.
+ */
+int hmm_range_dma_prepare(const struct hmm_dma_window *window,
+			  const struct hmm_range *range,
+			  struct hmm_dma_batch *batch)
+{
+	unsigned long counted[HMM_BLOCKS_LEVELS] = {}, nr = 0;
+	struct mem_cgroup *memcg, *old;
+	unsigned int i;
+	int ret;
+
+	if (window->direct)
+		return 0;
+	for (i = 0; i < range->nr_extents; i++) {
+		const struct hmm_extent *extent = &range->extents[i];
+		unsigned int order = hmm_pfn_to_map_order(extent->hmm_pfn);
+
+		if (extent->hmm_pfn & HMM_PFN_VALID)
+			nr += hmm_blocks_count_nodes(extent->start >> PAGE_SHIFT,
+						     extent->end >> PAGE_SHIFT,
+						     order, counted);
+	}
+	memcg = get_mem_cgroup_from_mm(range->notifier->mm);
+	old = set_active_memcg(memcg);
+	ret = hmm_blocks_spare_fill(&batch->spare, nr);
+	set_active_memcg(old);
+	mem_cgroup_put(memcg);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(hmm_range_dma_prepare);
+
+/**
+ * hmm_range_dma_finish() - free what hmm_range_dma_map() did not need
+ * @batch: what hmm_range_dma_prepare() has prepared; it can be used again
+ *
+ * Context: Any.
+ */
+void hmm_range_dma_finish(struct hmm_dma_batch *batch)
+{
+	hmm_blocks_spare_free(&batch->spare);
+}
+EXPORT_SYMBOL_GPL(hmm_range_dma_finish);
+
+/**
+ * hmm_dma_window_init() - make a window of a process's addresses for a device
+ * @window: the window
+ * @dev: the device
+ * @start: first address, in bytes, page aligned
+ * @end: last address (exclusive), in bytes, page aligned
+ *
+ * Behind an IOMMU this takes DMA address space as large as the window, congruent to
+ * the addresses modulo the largest leaf that fits into it.
+ *
+ * Context: Process context, may sleep.
+ *
+ * Return: 0, or a negative error code:
  *
  * * %-EINVAL - The window is empty or not page aligned.
- * * %-ENOMEM - No memory for the record.
- * * %-EOPNOTSUPP - The device cannot reach all memory, or needs cache
- *   maintenance. (Where bouncing is forced, by swiotlb=force or in a confidential
- *   guest, hmm_range_dma_map() fails with -ENOMEM instead.)
+ * * %-ENOSPC - There is no DMA address space of that size, or only one that drivers
+ *   cannot take a part of.
+ * * %-EOPNOTSUPP - The device cannot reach all memory, or needs cache maintenance or
+ *   bounce buffers, or its IOMMU has larger pages than the CPU.
  */
-int hmm_range_dma_alloc(struct device *dev, struct hmm_dma_map *map,
+int hmm_dma_window_init(struct hmm_dma_window *window, struct device *dev,
 			unsigned long start, unsigned long end)
 {
 	bool dma_need_sync = false;
-	unsigned long align = 1;
-	size_t chunks;
+	size_t reach;
 
 	if (start >= end || !PAGE_ALIGNED(start | end))
 		return -EINVAL;
@@ -895,87 +572,53 @@ int hmm_range_dma_alloc(struct device *dev, struct hmm_dma_map *map,
 #ifdef CONFIG_DMA_NEED_SYNC
 	dma_need_sync = !dev_dma_skip_sync(dev);
 #endif
-	if (dma_need_sync || dma_addressing_limited(dev))
+	if (dma_need_sync || dma_addressing_limited(dev) ||
+	    is_swiotlb_force_bounce(dev) ||
+	    dma_get_merge_boundary(dev) >= PAGE_SIZE)
 		return -EOPNOTSUPP;
 
-	memset(map, 0, sizeof(*map));
-	map->start = start;
-	map->end = end;
-	chunks = hmm_dma_chunk(map, end - 1) + 1;
-	map->leaves = kvcalloc(chunks, sizeof(*map->leaves), GFP_KERNEL);
-	map->tables = kvcalloc(chunks, sizeof(*map->tables), GFP_KERNEL);
-	map->mapped = kvcalloc(BITS_TO_LONGS(chunks), sizeof(*map->mapped),
-			       GFP_KERNEL);
-	if (!map->leaves || !map->tables || !map->mapped)
-		goto err_free;
-	map->pgsizes = PAGE_SIZE;
-
+	memset(window, 0, sizeof(*window));
+	window->dev = dev;
+	window->start = start;
+	window->end = end;
 	if (end - start >= PUD_SIZE)
-		align = PUD_SIZE;
+		window->order = PUD_SHIFT - PAGE_SHIFT;
 	else if (end - start >= PMD_SIZE)
-		align = PMD_SIZE;
-	map->iova_skew = start & (align - 1);
-	/* The IOVA is aligned to the size, which is no less than @align. */
-	if (dma_iova_try_alloc(dev, &map->state, 0,
-			       map->iova_skew + (end - start))) {
-		map->pgsizes = iommu_get_domain_for_dev(dev)->pgsize_bitmap;
-		return 0;
-	}
-
-	if (dma_need_unmap(dev)) {
-		map->leaf_dma = kvcalloc(chunks, sizeof(*map->leaf_dma),
-					 GFP_KERNEL);
-		if (!map->leaf_dma)
-			goto err_free;
-		map->pgsizes = 0;
-		map->each = true;
+		window->order = PMD_SHIFT - PAGE_SHIFT;
+	window->skew = start & ((PAGE_SIZE << window->order) - 1);
+	/* The address is aligned to the size, which is no less than a block's. */
+	if (!dma_iova_try_alloc(dev, &window->state, 0,
+				window->skew + (end - start))) {
+		if (dma_direct_addr(dev, page_to_phys(ZERO_PAGE(0)), PAGE_SIZE,
+				    0) == DMA_MAPPING_ERROR)
+			return -ENOSPC;
+		window->direct = true;
+		/* Nothing is a block, the order is the leaf's. */
+		window->order = BITS_PER_LONG;
+		/* For most devices that is more than there is memory. */
+		reach = min((dma_get_mask(dev) >> 1) + 1, SIZE_MAX);
+		if (dma_direct_addr(dev, 0, reach, 0) != DMA_MAPPING_ERROR)
+			window->reach = reach;
 	}
 	return 0;
-
-err_free:
-	kvfree(map->mapped);
-	kvfree(map->tables);
-	kvfree(map->leaves);
-	return -ENOMEM;
 }
-EXPORT_SYMBOL_GPL(hmm_range_dma_alloc);
-
-static bool hmm_dma_is_empty(const struct hmm_dma_map *map, size_t chunks)
-{
-	size_t i;
-
-	for (i = 0; i < chunks; i++)
-		if (test_bit(i, map->mapped) ||
-		    (map->tables[i] && memchr_inv(map->tables[i]->entry, 0,
-						  sizeof(map->tables[i]->entry))))
-			return false;
-	return true;
-}
+EXPORT_SYMBOL_GPL(hmm_dma_window_init);
 
 /**
- * hmm_range_dma_free() - free a map
- * @dev: the device of the map
- * @map: the map, with nothing mapped
+ * hmm_dma_window_destroy() - the end of a window
+ * @window: the window, with nothing mapped
  *
- * The driver has unmapped the whole window by hmm_range_dma_unmap() before, and
- * after that removed its notifier. Not the other way round: without a notifier
- * pages can be freed while the device still reaches them.
+ * The driver has unmapped all of it before, and after that removed its notifier.
+ * Not the other way round: without a notifier pages can be freed while the device
+ * still reaches them.
  *
  * Context: Process context, may sleep.
  */
-void hmm_range_dma_free(struct device *dev, struct hmm_dma_map *map)
+void hmm_dma_window_destroy(struct hmm_dma_window *window)
 {
-	size_t chunks = hmm_dma_chunk(map, map->end - 1) + 1, i;
-
-	if (WARN_ON_ONCE(!hmm_dma_is_empty(map, chunks)))
-		hmm_range_dma_unmap(dev, map, map->start, map->end);
-	if (dma_use_iova(&map->state))
-		dma_iova_free(dev, &map->state);
-	for (i = 0; i < chunks; i++)
-		kfree(map->tables[i]);
-	kvfree(map->leaf_dma);
-	kvfree(map->mapped);
-	kvfree(map->tables);
-	kvfree(map->leaves);
+	if (WARN_ON_ONCE(!hmm_blocks_empty(&window->blocks)))
+		hmm_range_dma_unmap(window, window->start, window->end);
+	if (dma_use_iova(&window->state))
+		dma_iova_free(window->dev, &window->state);
 }
-EXPORT_SYMBOL_GPL(hmm_range_dma_free);
+EXPORT_SYMBOL_GPL(hmm_dma_window_destroy);

@@ -47,15 +47,6 @@ static int fault(struct hmm_bench_dma *d, unsigned long *pfns)
 	};
 	int ret;
 
-#ifdef HAVE_LEAF_ONLY
-	if (d->flags & HMM_BENCH_LEAF_ONLY) {
-		range.mirror_start = range.start;
-		range.mirror_end = range.end;
-	}
-#else
-	if (d->flags & HMM_BENCH_LEAF_ONLY)
-		return -EOPNOTSUPP;
-#endif
 	ret = mmu_interval_notifier_insert(&notifier, current->mm, range.start,
 					   range.end - range.start, &notifier_ops);
 	if (ret)
@@ -94,40 +85,75 @@ static int by_pages(struct device *dev, struct hmm_bench_dma *d,
 }
 
 #ifdef HAVE_RANGE_DMA
+/* As hmm_range_fault() would list them, from the dense array. */
+static unsigned int list(struct hmm_bench_dma *d, const unsigned long *pfns,
+			 struct hmm_extent *extents)
+{
+	struct hmm_extent *extent = extents;
+	u64 i;
+
+	for (i = 0; i < d->npages; i++) {
+		unsigned long addr = d->addr + (i << PAGE_SHIFT);
+
+		if (extent > extents &&
+		    hmm_extent_entry(extent - 1, addr) == pfns[i]) {
+			extent[-1].end += PAGE_SIZE;
+			continue;
+		}
+		*extent++ = (struct hmm_extent){ addr, addr + PAGE_SIZE, pfns[i] };
+	}
+	return extent - extents;
+}
+
+/* Bytes of the record: nodes of five words, and four bits for each unit. */
+static u64 recorded(const struct hmm_dma_window *window)
+{
+	struct rb_node *rb;
+	u64 nodes = 0;
+	int i;
+
+	for (i = 0; i < HMM_BLOCKS_LEVELS; i++)
+		for (rb = rb_first(&window->blocks.level[i]); rb; rb = rb_next(rb))
+			nodes++;
+	return nodes * (sizeof(*rb) + 16 + 4 * 512 / 8);
+}
+
 static int by_range(struct device *dev, struct hmm_bench_dma *d,
 		    unsigned long *pfns)
 {
+	struct mmu_interval_notifier notifier = { .mm = current->mm };
+	struct hmm_dma_batch batch = { .dir = DMA_BIDIRECTIONAL };
 	struct hmm_range range = {
+		.notifier = &notifier,
 		.start = d->addr,
 		.end = d->addr + (d->npages << PAGE_SHIFT),
-		.hmm_pfns = pfns + ((d->addr - d->window) >> PAGE_SHIFT),
 	};
-	unsigned long end = d->window + (d->window_npages << PAGE_SHIFT);
-	unsigned long chunks = ((end - 1) >> PMD_SHIFT) - (d->window >> PMD_SHIFT) + 1;
-	struct hmm_dma_map map;
+	struct hmm_dma_window window;
 	u64 start;
 	int ret;
 
-	if (d->flags & HMM_BENCH_LEAF_ONLY) {
-		range.mirror_start = d->window;
-		range.mirror_end = end;
-	}
-	ret = hmm_range_dma_alloc(dev, &map, d->window, end);
+	range.extents = kvcalloc(d->npages, sizeof(*range.extents), GFP_KERNEL);
+	if (!range.extents)
+		return -ENOMEM;
+	range.nr_extents = list(d, pfns, range.extents);
+	ret = hmm_dma_window_init(&window, dev, d->window, d->window +
+				  (d->window_npages << PAGE_SHIFT));
 	if (ret)
-		return ret;
+		goto out;
 	start = ktime_get_ns();
-	ret = hmm_range_dma_map(dev, &map, &range);
+	ret = hmm_range_dma_prepare(&window, &range, &batch);
+	if (!ret)
+		ret = hmm_range_dma_map(&window, &range, &batch);
+	hmm_range_dma_finish(&batch);
 	d->map_ns = ktime_get_ns() - start;
-
-	d->bytes = chunks * (map.leaf_dma ? 24 : 16) + BITS_TO_LONGS(chunks) * 8;
-	while (chunks--)
-		if (map.tables[chunks])
-			d->bytes += map.leaf_dma ? 2 * PAGE_SIZE : PAGE_SIZE;
+	d->bytes = recorded(&window);
 
 	start = ktime_get_ns();
-	hmm_range_dma_unmap(dev, &map, range.start, range.end);
+	hmm_range_dma_unmap(&window, range.start, range.end);
 	d->unmap_ns = ktime_get_ns() - start;
-	hmm_range_dma_free(dev, &map);
+	hmm_dma_window_destroy(&window);
+out:
+	kvfree(range.extents);
 	return ret;
 }
 #endif
@@ -292,7 +318,7 @@ static int bench_dma(struct hmm_bench_dma *d)
 	if (!d->npages || d->addr < d->window || !PAGE_ALIGNED(d->addr | d->window) ||
 	    d->addr + (d->npages << PAGE_SHIFT) >
 	    d->window + (d->window_npages << PAGE_SHIFT) ||
-	    (d->flags & ~(HMM_BENCH_LEAF_ONLY | HMM_BENCH_DIRECT)))
+	    (d->flags & ~HMM_BENCH_DIRECT))
 		return -EINVAL;
 	unsigned long *pfns __free(kvfree) =
 		kvcalloc(d->window_npages, sizeof(*pfns), GFP_KERNEL);
@@ -315,7 +341,7 @@ static int bench_dma(struct hmm_bench_dma *d)
 		return bench_get_pages(dev, d);
 #ifdef HAVE_RANGE_DMA
 	case HMM_BENCH_RANGE:
-		return by_range(dev, d, pfns);
+		return by_range(dev, d, at);
 #endif
 	}
 	return -EOPNOTSUPP;

@@ -4,8 +4,8 @@
  *	"case pages leaves order faults" for each mapping.
  * hmm-bench cost: what it costs, one line "case pages leaves ns limit";
  *	under QEMU's instruction clock ns are instructions. The limit of a warm
- *	case is, for dense output, the loop that fills the array; for leaf-only
- *	output, the walk from the top of the page table down to each leaf. When
+ *	case is, for dense output, the loop that fills the array; for a list, the
+ *	walk from the top of the page table down to each leaf. When
  *	cold it is the CPU touching one byte a leaf besides. Where one fault maps
  *	many PTEs (fault-around, a large folio) it touches one byte for all of
  *	these, and the limit of both outputs has the walk.
@@ -383,7 +383,6 @@ struct dma_case {
 	char *addr;
 	size_t size;
 	size_t leaves;
-	bool leaf_only;
 };
 
 static int bench_dma = -1;
@@ -420,39 +419,34 @@ static bool dma(const struct dma_case *c, int method, int flags, struct hmm_benc
 
 static void dma_costs(const struct dma_case *c)
 {
-	int device, leaf_only;
+	int device;
 
 	for (device = 0; device <= HMM_BENCH_DIRECT; device += HMM_BENCH_DIRECT) {
-		for (leaf_only = 0; leaf_only <= c->leaf_only; leaf_only++) {
-			int flags = device | (leaf_only ? HMM_BENCH_LEAF_ONLY : 0);
-			struct hmm_bench_dma cost, limit = {}, gpusvm = {};
-			char name[64];
+		struct hmm_bench_dma cost, limit = {}, gpusvm = {};
+		char name[64];
 
-			if (dma(c, HMM_BENCH_RANGE, flags, &cost)) {
-				dma(c, HMM_BENCH_LIMIT, device, &limit);
-				/* It wants an array of its own, and whole leaves. */
-				if (leaf_only && c->addr == c->window &&
-				    c->size / c->leaves % MB(2) == 0)
-					dma(c, HMM_BENCH_GPUSVM, flags, &gpusvm);
-			} else if (!dma(c, HMM_BENCH_PAGES, flags, &cost)) {
-				continue;
-			}
-			snprintf(name, sizeof(name), "%s%s%s", c->name,
-				 leaf_only ? "_leafonly" : "", device ? "_direct" : "");
-			printf("dma_map_%s %zu %zu %llu %llu %llu %llu\n", name, c->size / 4096,
-			       c->leaves, cost.map_ns, limit.map_ns, gpusvm.map_ns, cost.bytes);
-			printf("dma_unmap_%s %zu %zu %llu %llu %llu %llu\n", name,
-			       c->size / 4096, c->leaves, cost.unmap_ns, limit.unmap_ns,
-			       gpusvm.unmap_ns, cost.bytes);
-			fflush(stdout);
+		if (dma(c, HMM_BENCH_RANGE, device, &cost)) {
+			dma(c, HMM_BENCH_LIMIT, device, &limit);
+			/* It wants an array of its own, and whole leaves. */
+			if (c->addr == c->window)
+				dma(c, HMM_BENCH_GPUSVM, device, &gpusvm);
+		} else if (!dma(c, HMM_BENCH_PAGES, device, &cost)) {
+			continue;
 		}
+		snprintf(name, sizeof(name), "%s%s", c->name, device ? "_direct" : "");
+		printf("dma_map_%s %zu %zu %llu %llu %llu %llu\n", name, c->size / 4096,
+		       c->leaves, cost.map_ns, limit.map_ns, gpusvm.map_ns, cost.bytes);
+		printf("dma_unmap_%s %zu %zu %llu %llu %llu %llu\n", name,
+		       c->size / 4096, c->leaves, cost.unmap_ns, limit.unmap_ns,
+		       gpusvm.unmap_ns, cost.bytes);
+		fflush(stdout);
 	}
 }
 
 /* drm_gpusvm_get_pages() at the size that xe's ranges have. */
 static void get_pages_cost(const char *name, char *p, size_t leaves)
 {
-	const struct dma_case c = { name, p, MB(2), p, MB(2), leaves, false };
+	const struct dma_case c = { name, p, MB(2), p, MB(2), leaves };
 	struct hmm_bench_dma cost, limit;
 
 	if (only && strcmp(only, name))
@@ -472,14 +466,14 @@ static void each_dma(void)
 	const struct mapping pte = { "pte", file, MB(64), 4096, 0, 0, 0 };
 	char *p = map(&pud), *q = map(&pmd), *r = map(&pte), *f = map_fragmented(file, MB(64));
 	const struct dma_case cases[] = {
-		{ "pud_1g", p, GB(1), p, GB(1), 1, true },
+		{ "pud_1g", p, GB(1), p, GB(1), 1 },
 		/* From the second page of a leaf: within a mirror of leaves... */
-		{ "pud_1g_mid", p, GB(2), p + 4096, GB(1), 2, true },
+		{ "pud_1g_mid", p, GB(2), p + 4096, GB(1), 2 },
 		/* ...and as the mirror itself. */
-		{ "pud_1g_midwindow", p + 4096, GB(1), p + 4096, GB(1), 2, true },
-		{ "pmd_256m", q, MB(256), q, MB(256), 128, true },
-		{ "pte_64m", r, MB(64), r, MB(64), 16384, false },
-		{ "ptefrag_64m", f, MB(64), f, MB(64), 16384, false },
+		{ "pud_1g_midwindow", p + 4096, GB(1), p + 4096, GB(1), 2 },
+		{ "pmd_256m", q, MB(256), q, MB(256), 128 },
+		{ "pte_64m", r, MB(64), r, MB(64), 16384 },
+		{ "ptefrag_64m", f, MB(64), f, MB(64), 16384 },
 	};
 	size_t i;
 

@@ -65,7 +65,7 @@ struct hmm_bench_walk {
  * @window_npages: (in) its length in pages
  * @addr: (in) start of the range, bytes; it is faulted in for writing
  * @npages: (in) length in pages
- * @flags: (in) HMM_BENCH_LEAF_ONLY, HMM_BENCH_DIRECT (the device without IOMMU)
+ * @flags: (in) HMM_BENCH_DIRECT: the device without IOMMU
  * @method: (in) HMM_BENCH_PAGES: hmm_dma_map_pfn() on each page, dense;
  *	HMM_BENCH_RANGE: hmm_range_dma_map(); HMM_BENCH_LIMIT: links and one sync
  *	over a layout known before, dense; HMM_BENCH_GPUSVM: the loop of
@@ -92,9 +92,8 @@ struct hmm_bench_dma {
 };
 
 #define HMM_BENCH_WRITE		1
-#define HMM_BENCH_LEAF_ONLY	2
 #define HMM_BENCH_DIRECT	4
-#define HMM_BENCH_LIST		8
+#define HMM_BENCH_LIST		2
 
 enum {
 	HMM_BENCH_PAGES,

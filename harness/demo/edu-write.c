@@ -31,9 +31,9 @@ static void request(int fd, unsigned long req, void *args, const char *what)
 
 int main(int argc, char **argv)
 {
-	struct hmm_dma_window window = {};
-	struct hmm_dma_query query = {};
-	struct hmm_dma_xfer xfer = {};
+	struct test_hmm_dma_window window = {};
+	struct test_hmm_dma_query query = {};
+	struct test_hmm_dma_xfer xfer = {};
 	size_t leaf, size;
 	struct stat st;
 	char *map, *at;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * hmm_range_dma_map() on arrays that no hmm_range_fault() can be made to give to
+ * hmm_range_dma_map() on lists that no hmm_range_fault() can be made to give to
  * the test driver: memory of the device itself, leaves between a page and a PMD,
  * memory that the device reaches by its bus address, and what is refused.
  *
@@ -50,8 +50,14 @@ struct hmm_dma_test {
 	struct pci_dev *peer;		/* of which there is memory, or NULL */
 	void *peer_page;
 	spinlock_t lock;		/* what a driver takes in invalidate() */
-	struct hmm_dma_map map;
-	unsigned long *pfns;		/* NPAGES */
+	struct hmm_dma_window window;
+	unsigned long *pfns;		/* NPAGES: each leaf's entry at its head */
+	struct hmm_extent *extents;	/* NPAGES: the same as a list */
+	struct test_pte {		/* NPAGES: what the device was told */
+		dma_addr_t dma;
+		unsigned long pfn;	/* 0: nothing */
+	} *ptes;
+	unsigned int new;		/* leaves that the last call mapped */
 };
 
 static vm_fault_t test_migrate_to_ram(struct vm_fault *vmf)
@@ -97,6 +103,10 @@ static struct hmm_dma_test *test_new(struct kunit *test)
 	spin_lock_init(&t->lock);
 	t->pfns = kunit_kcalloc(test, NPAGES, sizeof(*t->pfns), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, t->pfns);
+	t->extents = kunit_kcalloc(test, NPAGES, sizeof(*t->extents), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, t->extents);
+	t->ptes = kunit_kcalloc(test, NPAGES, sizeof(*t->ptes), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, t->ptes);
 	t->ram = alloc_pages(GFP_KERNEL, PMD_SHIFT - PAGE_SHIFT);
 	KUNIT_ASSERT_NOT_NULL(test, t->ram);
 	test_add_private(test);
@@ -130,7 +140,7 @@ static int hmm_dma_test_init(struct kunit *test)
 	t->dev = &t->pdev->dev;
 	KUNIT_ASSERT_EQ(test, dma_set_mask_and_coherent(t->dev,
 							DMA_BIT_MASK(64)), 0);
-	ret = hmm_range_dma_alloc(t->dev, &t->map, WINDOW,
+	ret = hmm_dma_window_init(&t->window, t->dev, WINDOW,
 				  WINDOW + WINDOW_SIZE);
 	if (ret == -EOPNOTSUPP)
 		kunit_skip(test, "DMA is not coherent here");
@@ -159,37 +169,119 @@ static int hmm_dma_iommu_test_init(struct kunit *test)
 	t->dev = &t->peer->dev;
 	t->iommu = iommu_get_domain_for_dev(t->dev);
 	KUNIT_ASSERT_NOT_NULL(test, t->iommu);
-	KUNIT_ASSERT_EQ(test, hmm_range_dma_alloc(t->dev, &t->map, WINDOW,
+	KUNIT_ASSERT_EQ(test, hmm_dma_window_init(&t->window, t->dev, WINDOW,
 						  WINDOW + WINDOW_SIZE), 0);
-	KUNIT_ASSERT_TRUE(test, dma_use_iova(&t->map.state));
+	KUNIT_ASSERT_FALSE(test, t->window.direct);
 	return 0;
 }
 
 /* The device's address of a page of the window, mapped or not, with an IOMMU. */
 static dma_addr_t iova_of(struct hmm_dma_test *t, unsigned long page)
 {
-	return t->map.state.addr + t->map.iova_skew + page * PAGE_SIZE;
+	return t->window.state.addr + t->window.skew + page * PAGE_SIZE;
+}
+
+static unsigned int test_page(unsigned long addr)
+{
+	return (addr - WINDOW) >> PAGE_SHIFT;
+}
+
+/* As hmm_range_fault() would list what @t->pfns has. */
+static void test_list(struct hmm_dma_test *t, struct hmm_range *range)
+{
+	struct hmm_extent *extent = t->extents;
+	unsigned long addr, next, entry;
+
+	for (addr = range->start; addr < range->end; addr = next) {
+		entry = t->pfns[test_page(addr)];
+		next = PAGE_ALIGN(addr + 1);
+		if (entry & HMM_PFN_VALID)
+			next = min(hmm_leaf_end(entry, addr), range->end);
+		if (extent > t->extents &&
+		    hmm_extent_entry(extent - 1, addr) == entry) {
+			extent[-1].end = next;
+			continue;
+		}
+		extent->start = addr;
+		extent->end = next;
+		extent->hmm_pfn = entry;
+		extent++;
+	}
+	range->nr_extents = extent - t->extents;
+}
+
+static void test_tell(struct hmm_dma_test *t, const struct hmm_range *range,
+		      const struct hmm_dma_batch *batch)
+{
+	struct hmm_extent mapped;
+	unsigned long addr, pfn;
+	dma_addr_t dma;
+	unsigned int i;
+
+	for (i = 0; i < range->nr_extents; i++) {
+		if (!hmm_range_dma_mapped(&t->window, range, batch, i, &mapped,
+					  &dma))
+			continue;
+		for (addr = mapped.start; addr < mapped.end; addr += PAGE_SIZE) {
+			struct test_pte *pte = &t->ptes[test_page(addr)];
+
+			pfn = hmm_extent_entry(&mapped, addr);
+			t->new += pte->pfn != pfn;
+			pte->pfn = pfn;
+			pte->dma = dma + (addr - mapped.start);
+		}
+	}
+}
+
+static void test_take_back(struct hmm_dma_test *t, unsigned long start,
+			   unsigned long end)
+{
+	if (!hmm_range_dma_widen(&t->window, &start, &end))
+		return;
+	memset(&t->ptes[test_page(start)], 0,
+	       ((end - start) >> PAGE_SHIFT) * sizeof(*t->ptes));
+	hmm_range_dma_unmap(&t->window, start, end);
 }
 
 /* As a driver calls them. */
-static int test_map_range(struct hmm_dma_test *t, unsigned long start,
-			  unsigned long end, bool leaf_only)
+static int test_map_dir(struct hmm_dma_test *t, unsigned long start,
+			unsigned long end, enum dma_data_direction dir)
 {
+	struct mmu_interval_notifier notifier = {};
+	struct hmm_dma_batch batch = { .dir = dir };
 	struct hmm_range range = {
+		.notifier = &notifier,
 		.start = start,
 		.end = end,
-		.hmm_pfns = t->pfns + ((long)(start - WINDOW) >> PAGE_SHIFT),
-		.mirror_start = leaf_only ? WINDOW : 0,
-		.mirror_end = leaf_only ? WINDOW + WINDOW_SIZE : 0,
+		.extents = t->extents,
 	};
+	int ret;
 
-	guard(spinlock)(&t->lock);
-	return hmm_range_dma_map(t->dev, &t->map, &range);
+	test_list(t, &range);
+	ret = hmm_range_dma_prepare(&t->window, &range, &batch);
+	if (ret)
+		return ret;
+	t->new = 0;
+	scoped_guard(spinlock, &t->lock) {
+		if (hmm_range_dma_stale(&t->window, &range, &batch, &start, &end))
+			test_take_back(t, start, end);
+		ret = hmm_range_dma_map(&t->window, &range, &batch);
+		if (!ret)
+			test_tell(t, &range, &batch);
+	}
+	hmm_range_dma_finish(&batch);
+	return ret;
 }
 
-static int test_map(struct hmm_dma_test *t, bool leaf_only)
+static int test_map_range(struct hmm_dma_test *t, unsigned long start,
+			  unsigned long end)
 {
-	return test_map_range(t, WINDOW, WINDOW + WINDOW_SIZE, leaf_only);
+	return test_map_dir(t, start, end, DMA_BIDIRECTIONAL);
+}
+
+static int test_map(struct hmm_dma_test *t)
+{
+	return test_map_range(t, WINDOW, WINDOW + WINDOW_SIZE);
 }
 
 /* @n pages of the window from @page. */
@@ -197,7 +289,7 @@ static int test_map_pages(struct hmm_dma_test *t, unsigned long page,
 			  unsigned long n)
 {
 	return test_map_range(t, WINDOW + page * PAGE_SIZE,
-			      WINDOW + (page + n) * PAGE_SIZE, false);
+			      WINDOW + (page + n) * PAGE_SIZE);
 }
 
 static void test_unmap_pages(struct hmm_dma_test *t, unsigned long page,
@@ -206,15 +298,14 @@ static void test_unmap_pages(struct hmm_dma_test *t, unsigned long page,
 	unsigned long start = WINDOW + page * PAGE_SIZE;
 
 	guard(spinlock)(&t->lock);
-	hmm_range_dma_unmap(t->dev, &t->map, start, start + n * PAGE_SIZE);
+	test_take_back(t, start, start + n * PAGE_SIZE);
 }
 
 static dma_addr_t test_addr(struct hmm_dma_test *t, unsigned long page,
 			    unsigned long *pfn)
 {
-	guard(spinlock)(&t->lock);
-	return hmm_range_dma_addr(t->dev, &t->map, WINDOW + page * PAGE_SIZE,
-				  pfn);
+	*pfn = t->ptes[page].pfn;
+	return *pfn ? t->ptes[page].dma : DMA_MAPPING_ERROR;
 }
 
 static void hmm_dma_test_exit(struct kunit *test)
@@ -223,9 +314,9 @@ static void hmm_dma_test_exit(struct kunit *test)
 
 	if (!t)
 		return;
-	if (t->map.end) {
+	if (t->window.end) {
 		test_unmap_pages(t, 0, NPAGES);
-		hmm_range_dma_free(t->dev, &t->map);
+		hmm_dma_window_destroy(&t->window);
 	}
 	if (!IS_ERR_OR_NULL(t->pdev))
 		platform_device_unregister(t->pdev);
@@ -289,10 +380,8 @@ static void test_pages_left_out(struct kunit *test)
 	t->pfns[5] = HMM_PFN_ERROR;
 	t->pfns[7] = HMM_PFN_VALID | (t->private_pfn + 1);
 
-	KUNIT_ASSERT_EQ(test, test_map(t, false), 0);
+	KUNIT_ASSERT_EQ(test, test_map(t), 0);
 	for (i = 0; i < 8; i += 2) {
-		KUNIT_EXPECT_TRUE(test, t->pfns[i] & HMM_PFN_DMA_MAPPED);
-		KUNIT_EXPECT_FALSE(test, t->pfns[i + 1] & HMM_PFN_DMA_MAPPED);
 		expect_ram(test, i, i);
 		expect_nothing(test, i + 1);
 	}
@@ -300,38 +389,22 @@ static void test_pages_left_out(struct kunit *test)
 	expect_nothing(test, NPAGES - 1);
 }
 
-/* The same with leaves of PMD size, of leaf-only and of dense output. */
+/* The same with leaves of PMD size. */
 static void test_leaves_left_out(struct kunit *test)
 {
 	struct hmm_dma_test *t = test->priv;
-	unsigned int how;
 
-	for (how = 0; how < 2; how++) {
-		unsigned long i, dense = how ? PMD_PAGES : 1;
-
-		for (i = 0; i < dense; i++) {
-			t->pfns[i] = PMD_FLAGS | HMM_PFN_WRITE |
-				     (t->private_pfn + i);
-			t->pfns[PMD_PAGES + i] = PMD_FLAGS |
-						 (page_to_pfn(t->ram) + i);
-			t->pfns[2 * PMD_PAGES + i] = PMD_FLAGS & ~HMM_PFN_VALID;
-			t->pfns[3 * PMD_PAGES + i] = PMD_FLAGS |
-						     (t->private_pfn + i);
-		}
-		KUNIT_ASSERT_EQ(test, test_map(t, !how), 0);
-		expect_nothing(test, 0);
-		expect_nothing(test, PMD_PAGES - 1);
-		expect_ram(test, PMD_PAGES, 0);
-		expect_ram(test, 2 * PMD_PAGES - 1, PMD_PAGES - 1);
-		expect_nothing(test, 2 * PMD_PAGES);
-		expect_nothing(test, 3 * PMD_PAGES);
-		expect_nothing(test, 4 * PMD_PAGES - 1);
-
-		/* The other kind of output has to map it itself. */
-		test_unmap_pages(t, 0, NPAGES);
-		expect_nothing(test, PMD_PAGES);
-		expect_nothing(test, 2 * PMD_PAGES - 1);
-	}
+	t->pfns[0] = PMD_FLAGS | HMM_PFN_WRITE | t->private_pfn;
+	t->pfns[PMD_PAGES] = PMD_FLAGS | page_to_pfn(t->ram);
+	t->pfns[3 * PMD_PAGES] = PMD_FLAGS | t->private_pfn;
+	KUNIT_ASSERT_EQ(test, test_map(t), 0);
+	expect_nothing(test, 0);
+	expect_nothing(test, PMD_PAGES - 1);
+	expect_ram(test, PMD_PAGES, 0);
+	expect_ram(test, 2 * PMD_PAGES - 1, PMD_PAGES - 1);
+	expect_nothing(test, 2 * PMD_PAGES);
+	expect_nothing(test, 3 * PMD_PAGES);
+	expect_nothing(test, 4 * PMD_PAGES - 1);
 }
 
 /* Memory that has moved to the device is not mapped any more. */
@@ -341,25 +414,22 @@ static void test_moved_to_device(struct kunit *test)
 
 	t->pfns[0] = HMM_PFN_VALID | page_to_pfn(t->ram);
 	t->pfns[1] = HMM_PFN_VALID | (page_to_pfn(t->ram) + 1);
-	KUNIT_ASSERT_EQ(test, test_map(t, false), 0);
+	KUNIT_ASSERT_EQ(test, test_map(t), 0);
 	expect_ram(test, 0, 0);
 	/* To migrate a page calls the notifier. */
 	test_unmap_pages(t, 0, 1);
 	t->pfns[0] = HMM_PFN_VALID | t->private_pfn;
-	KUNIT_ASSERT_EQ(test, test_map(t, false), 0);
+	KUNIT_ASSERT_EQ(test, test_map(t), 0);
 	expect_nothing(test, 0);
 	expect_ram(test, 1, 1);
 }
 
-/* In the array, a leaf of an order at @page, of the RAM from its page @nr. */
+/* Put a leaf of an order at @page, of the RAM from its page @nr. */
 static void set_leaf(struct hmm_dma_test *t, unsigned long page,
-		     unsigned int order, unsigned long nr, bool dense)
+		     unsigned int order, unsigned long nr)
 {
-	unsigned long i;
-
-	for (i = 0; i < (dense ? 1UL << order : 1); i++)
-		t->pfns[page + i] = HMM_PFN_VALID | (order + 0UL) << HMM_PFN_ORDER_SHIFT |
-				    (page_to_pfn(t->ram) + nr + i);
+	t->pfns[page] = HMM_PFN_VALID | (page_to_pfn(t->ram) + nr) |
+			(order + 0UL) << HMM_PFN_ORDER_SHIFT;
 }
 
 static void expect_leaf(struct kunit *test, unsigned long page,
@@ -381,6 +451,19 @@ static void expect_gone(struct kunit *test, unsigned long page, unsigned long n)
 		expect_nothing(test, page++);
 }
 
+/* Nodes of the record: memory that has to go again. */
+static unsigned int test_nodes(struct hmm_dma_test *t)
+{
+	unsigned int level, nr = 0;
+	struct rb_node *rb;
+
+	for (level = 0; level < HMM_BLOCKS_LEVELS; level++)
+		for (rb = rb_first(&t->window.blocks.level[level]); rb;
+		     rb = rb_next(rb))
+			nr++;
+	return nr;
+}
+
 /* Leaves of several sizes: each is found, and taken back as a whole and alone. */
 static void test_orders(struct kunit *test)
 {
@@ -388,66 +471,73 @@ static void test_orders(struct kunit *test)
 	const unsigned long half = 1UL << big;
 	struct hmm_dma_test *t = test->priv;
 	unsigned long start, end;
-	int dense;
 
-	for (dense = 0; dense < 2; dense++) {
-		memset(t->pfns, 0, NPAGES * sizeof(*t->pfns));
-		set_leaf(t, 3, 0, 3, dense);
-		set_leaf(t, 16, 4, 16, dense);
-		set_leaf(t, 32, 4, 32, dense);	/* contiguous with that */
-		set_leaf(t, 64, 0, 64, dense);	/* where one could begin */
-		set_leaf(t, 96, 1, 2, dense);
-		set_leaf(t, half, big, 0, dense);
-		set_leaf(t, PMD_PAGES, PMD_ORDER_UL, 0, dense);
-		set_leaf(t, 2 * PMD_PAGES, 0, 7, dense);
-		KUNIT_ASSERT_EQ(test, test_map(t, !dense), 0);
+	set_leaf(t, 3, 0, 3);
+	set_leaf(t, 16, 4, 16);
+	set_leaf(t, 32, 4, 32);	/* contiguous with that */
+	set_leaf(t, 64, 0, 64);	/* where one could begin */
+	set_leaf(t, 96, 1, 2);
+	set_leaf(t, half, big, 0);
+	set_leaf(t, PMD_PAGES, PMD_ORDER_UL, 0);
+	set_leaf(t, 2 * PMD_PAGES, 0, 7);
+	KUNIT_ASSERT_EQ(test, test_map(t), 0);
 
-		expect_gone(test, 0, 3);
-		expect_leaf(test, 3, 0, 3);
-		expect_gone(test, 4, 12);
-		expect_leaf(test, 16, 4, 16);
-		expect_leaf(test, 32, 4, 32);
-		expect_gone(test, 48, 16);
-		expect_leaf(test, 64, 0, 64);
-		expect_gone(test, 65, 31);
-		expect_leaf(test, 96, 1, 2);
-		expect_gone(test, 98, half - 98);
-		expect_leaf(test, half, big, 0);
-		expect_leaf(test, PMD_PAGES, PMD_ORDER_UL, 0);
-		expect_leaf(test, 2 * PMD_PAGES, 0, 7);
-		expect_gone(test, 2 * PMD_PAGES + 1, 2 * PMD_PAGES - 1);
+	expect_gone(test, 0, 3);
+	expect_leaf(test, 3, 0, 3);
+	expect_gone(test, 4, 12);
+	expect_leaf(test, 16, 4, 16);
+	expect_leaf(test, 32, 4, 32);
+	expect_gone(test, 48, 16);
+	expect_leaf(test, 64, 0, 64);
+	expect_gone(test, 65, 31);
+	expect_leaf(test, 96, 1, 2);
+	expect_gone(test, 98, half - 98);
+	expect_leaf(test, half, big, 0);
+	expect_leaf(test, PMD_PAGES, PMD_ORDER_UL, 0);
+	expect_leaf(test, 2 * PMD_PAGES, 0, 7);
+	expect_gone(test, 2 * PMD_PAGES + 1, 2 * PMD_PAGES - 1);
 
-		start = WINDOW + 20 * PAGE_SIZE;
-		end = start + PAGE_SIZE;
-		hmm_range_dma_widen(&t->map, &start, &end);
-		KUNIT_EXPECT_EQ(test, start, WINDOW + 16 * PAGE_SIZE);
-		KUNIT_EXPECT_EQ(test, end, WINDOW + 32 * PAGE_SIZE);
-		/* Nothing is there, and nothing is cut. */
-		start = WINDOW + 4 * PAGE_SIZE;
-		end = start + PAGE_SIZE;
-		hmm_range_dma_widen(&t->map, &start, &end);
-		KUNIT_EXPECT_EQ(test, start, WINDOW + 4 * PAGE_SIZE);
-		KUNIT_EXPECT_EQ(test, end, WINDOW + 5 * PAGE_SIZE);
+	/* Nothing is a block without an IOMMU. */
+	if (t->window.direct)
+		return;
 
-		test_unmap_pages(t, 20, 1);
-		expect_gone(test, 16, 16);
-		expect_leaf(test, 3, 0, 3);
-		expect_leaf(test, 32, 4, 32);
+	start = WINDOW + 20 * PAGE_SIZE;
+	end = start + PAGE_SIZE;
+	KUNIT_EXPECT_TRUE(test, hmm_range_dma_widen(&t->window, &start, &end));
+	KUNIT_EXPECT_EQ(test, start, WINDOW + 16 * PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, end, WINDOW + 32 * PAGE_SIZE);
+	/* Nothing is there, and nothing is cut. */
+	start = WINDOW + 4 * PAGE_SIZE;
+	end = start + PAGE_SIZE;
+	KUNIT_EXPECT_TRUE(test, hmm_range_dma_widen(&t->window, &start, &end));
+	KUNIT_EXPECT_EQ(test, start, WINDOW + 4 * PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, end, WINDOW + 5 * PAGE_SIZE);
 
-		/* Two of them are cut. */
-		test_unmap_pages(t, 40, half);
-		expect_leaf(test, 3, 0, 3);
-		expect_gone(test, 4, PMD_PAGES - 4);
-		expect_leaf(test, PMD_PAGES, PMD_ORDER_UL, 0);
-		test_unmap_pages(t, 2 * PMD_PAGES - 1, 1);
-		expect_gone(test, PMD_PAGES, PMD_PAGES);
-		expect_leaf(test, 2 * PMD_PAGES, 0, 7);
-		test_unmap_pages(t, 0, NPAGES);
-		expect_all_nothing(test);
-	}
+	test_unmap_pages(t, 20, 1);
+	expect_gone(test, 16, 16);
+	expect_leaf(test, 3, 0, 3);
+	expect_leaf(test, 32, 4, 32);
+
+	/* A part of one takes all of it, whatever the driver has asked. */
+	scoped_guard(spinlock, &t->lock)
+		hmm_range_dma_unmap(&t->window, WINDOW + 33 * PAGE_SIZE,
+				    WINDOW + 34 * PAGE_SIZE);
+	memset(&t->ptes[32], 0, 16 * sizeof(*t->ptes));
+	expect_gone(test, 32, 16);
+
+	/* Two of them are cut. */
+	test_unmap_pages(t, 40, half);
+	expect_leaf(test, 3, 0, 3);
+	expect_gone(test, 4, PMD_PAGES - 4);
+	expect_leaf(test, PMD_PAGES, PMD_ORDER_UL, 0);
+	test_unmap_pages(t, 2 * PMD_PAGES - 1, 1);
+	expect_gone(test, PMD_PAGES, PMD_PAGES);
+	expect_leaf(test, 2 * PMD_PAGES, 0, 7);
+	test_unmap_pages(t, 0, NPAGES);
+	expect_all_nothing(test);
 }
 
-/* What is mapped to other memory, or otherwise, makes room for what comes. */
+/* What is mapped by other blocks, or otherwise, makes room for what comes. */
 static void test_replace(struct kunit *test)
 {
 	struct hmm_dma_test *t = test->priv;
@@ -455,91 +545,197 @@ static void test_replace(struct kunit *test)
 
 	/* A large leaf over pages, and over a leaf of medium size. */
 	for (i = 0; i < 8; i++)
-		set_leaf(t, i, 0, 8 + i, true);
-	set_leaf(t, 64, 4, 16, true);
-	set_leaf(t, PMD_PAGES - 1, 0, 0, true);
+		set_leaf(t, i, 0, 8 + i);
+	set_leaf(t, 64, 4, 16);
+	set_leaf(t, PMD_PAGES - 1, 0, 0);
 	KUNIT_ASSERT_EQ(test, test_map_pages(t, 0, PMD_PAGES), 0);
 	expect_leaf(test, 7, 0, 15);
 	expect_leaf(test, 64, 4, 16);
-	set_leaf(t, 0, PMD_ORDER_UL, 0, true);
+	set_leaf(t, 0, PMD_ORDER_UL, 0);
 	KUNIT_ASSERT_EQ(test, test_map_pages(t, 0, PMD_PAGES), 0);
 	expect_leaf(test, 0, PMD_ORDER_UL, 0);
 
-	/* A page, and a leaf of medium size, in place of the large one. */
-	set_leaf(t, 5, 0, 100, true);
-	KUNIT_ASSERT_EQ(test, test_map_pages(t, 5, 1), 0);
-	expect_leaf(test, 5, 0, 100);
-	expect_gone(test, 0, 5);
-	expect_gone(test, 6, PMD_PAGES - 6);
-	set_leaf(t, 0, 4, 32, true);
-	KUNIT_ASSERT_EQ(test, test_map_pages(t, 0, 16), 0);
-	expect_leaf(test, 0, 4, 32);
-
-	/* Other memory of the same size, and another permission. */
-	set_leaf(t, 0, 4, 64, true);
-	KUNIT_ASSERT_EQ(test, test_map_pages(t, 0, 16), 0);
-	expect_leaf(test, 0, 4, 64);
-	for (i = 0; i < 16; i++)
-		t->pfns[i] |= HMM_PFN_WRITE;
+	/* For reading first; then the same as before: nothing is new. */
+	t->pfns[0] |= HMM_PFN_WRITE;
+	test_unmap_pages(t, 0, PMD_PAGES);
+	KUNIT_ASSERT_EQ(test, test_map_dir(t, WINDOW, WINDOW + PMD_SIZE,
+					   DMA_TO_DEVICE), 0);
+	expect_leaf(test, 0, PMD_ORDER_UL, 0);
 	test_addr(t, 0, &pfn);
 	KUNIT_EXPECT_FALSE(test, pfn & HMM_PFN_WRITE);
-	KUNIT_ASSERT_EQ(test, test_map_pages(t, 0, 16), 0);
-	expect_leaf(test, 0, 4, 64);
+	KUNIT_ASSERT_EQ(test, test_map_dir(t, WINDOW, WINDOW + PMD_SIZE,
+					   DMA_TO_DEVICE), 0);
+	KUNIT_EXPECT_EQ(test, t->new, 0);
+
+	/* Then for writing, and for reading again: that is allowed already. */
+	KUNIT_ASSERT_EQ(test, test_map_pages(t, 0, PMD_PAGES), 0);
+	KUNIT_EXPECT_EQ(test, t->new, PMD_PAGES);
+	expect_leaf(test, 0, PMD_ORDER_UL, 0);
 	test_addr(t, 0, &pfn);
 	KUNIT_EXPECT_TRUE(test, pfn & HMM_PFN_WRITE);
+	KUNIT_ASSERT_EQ(test, test_map_dir(t, WINDOW, WINDOW + PMD_SIZE,
+					   DMA_TO_DEVICE), 0);
+	expect_leaf(test, 0, PMD_ORDER_UL, 0);
+}
 
-	/* The same once more: nothing to be done. */
-	KUNIT_ASSERT_EQ(test, test_map_pages(t, 0, 16), 0);
-	KUNIT_EXPECT_FALSE(test, t->pfns[0] & HMM_PFN_DMA_MAPPED);
-	expect_leaf(test, 0, 4, 64);
+/* Map a list as a driver would that forgets a step. */
+static int test_map_carelessly(struct hmm_dma_test *t, bool prepare)
+{
+	struct mmu_interval_notifier notifier = {};
+	struct hmm_dma_batch batch = { .dir = DMA_BIDIRECTIONAL };
+	struct hmm_range range = {
+		.notifier = &notifier,
+		.start = WINDOW,
+		.end = WINDOW + WINDOW_SIZE,
+		.extents = t->extents,
+	};
+	int ret = 0;
+
+	test_list(t, &range);
+	if (prepare)
+		ret = hmm_range_dma_prepare(&t->window, &range, &batch);
+	scoped_guard(spinlock, &t->lock)
+		ret = ret ?: hmm_range_dma_map(&t->window, &range, &batch);
+	hmm_range_dma_finish(&batch);
+	return ret;
+}
+
+/* What is in the way of a list that has more, and steps that are left out. */
+static void test_stale(struct kunit *test)
+{
+	struct hmm_dma_test *t = test->priv;
+	unsigned long page = 2 * PMD_PAGES;
+	unsigned long i;
+
+	KUNIT_EXPECT_EQ(test, test_map_carelessly(t, false), 0);
+	set_leaf(t, page, 0, 3);
+	KUNIT_EXPECT_EQ(test, test_map_carelessly(t, false), -ENOMEM);
+	expect_all_nothing(test);
+	KUNIT_EXPECT_EQ(test, test_nodes(t), 0);
+
+	/* For reading, in a node of its own; then for writing, with leaves. */
+	KUNIT_ASSERT_EQ(test, test_map(t), 0);
+	expect_leaf(test, page, 0, 3);
+	set_leaf(t, PMD_PAGES, PMD_ORDER_UL, 0);
+	t->pfns[page] |= HMM_PFN_WRITE;
+	set_leaf(t, page + 4, 0, 8);
+	KUNIT_EXPECT_EQ(test, test_map_carelessly(t, true), -EINVAL);
+	expect_leaf(test, page, 0, 3);
+	KUNIT_EXPECT_EQ(test, iommu_iova_to_phys(t->iommu,
+						 iova_of(t, PMD_PAGES)), 0);
+	KUNIT_ASSERT_EQ(test, test_map(t), 0);
+	KUNIT_EXPECT_EQ(test, t->new, PMD_PAGES + 2);
+	expect_leaf(test, PMD_PAGES, PMD_ORDER_UL, 0);
+	expect_leaf(test, page, 0, 3);
+	expect_leaf(test, page + 4, 0, 8);
+
+	/* All of it is forgotten when it is gone, in any order. */
+	for (i = NPAGES; i > 0; i -= 2)
+		test_unmap_pages(t, i - 2, 2);
+	expect_all_nothing(test);
+	KUNIT_EXPECT_EQ(test, test_nodes(t), 0);
+}
+
+/* A window that is less than a leaf has no blocks: any page can go alone. */
+static void test_small_window(struct kunit *test)
+{
+	const unsigned long pages = PMD_PAGES / 2, skip = PMD_PAGES / 4 + 3;
+	struct hmm_dma_test *t = test->priv;
+	struct hmm_dma_batch batch = { .dir = DMA_TO_DEVICE };
+	struct mmu_interval_notifier notifier = {};
+	struct hmm_dma_window window;
+	struct hmm_extent extent = {
+		.start = WINDOW + skip * PAGE_SIZE,
+		.end = WINDOW + (skip + pages) * PAGE_SIZE,
+		.hmm_pfn = (PMD_FLAGS | page_to_pfn(t->ram)) + skip,
+	}, mapped;
+	struct hmm_range range = {
+		.notifier = &notifier,
+		.start = extent.start,
+		.end = extent.end,
+		.extents = &extent,
+		.nr_extents = 1,
+	};
+	unsigned long start = extent.start + 7 * PAGE_SIZE;
+	unsigned long end = start + PAGE_SIZE;
+	dma_addr_t dma;
+	unsigned long i;
+
+	KUNIT_ASSERT_EQ(test, 0, hmm_dma_window_init(&window, t->dev,
+						     extent.start, extent.end));
+	KUNIT_EXPECT_EQ(test, hmm_range_dma_prepare(&window, &range, &batch), 0);
+	KUNIT_EXPECT_EQ(test, hmm_range_dma_map(&window, &range, &batch), 0);
+	KUNIT_EXPECT_TRUE(test, hmm_range_dma_mapped(&window, &range, &batch, 0,
+						     &mapped, &dma));
+	KUNIT_EXPECT_EQ(test, mapped.start, extent.start);
+	KUNIT_EXPECT_EQ(test, mapped.end, extent.end);
+	KUNIT_EXPECT_TRUE(test, hmm_range_dma_widen(&window, &start, &end));
+	KUNIT_EXPECT_EQ(test, end - start, PAGE_SIZE);
+	hmm_range_dma_unmap(&window, start, end);
+	for (i = 0; i < pages; i++) {
+		phys_addr_t phys = page_to_phys(t->ram) + (skip + i) * PAGE_SIZE;
+
+		KUNIT_EXPECT_EQ(test, i == 7 ? 0 : phys,
+				iommu_iova_to_phys(t->iommu, dma + i * PAGE_SIZE));
+	}
+	hmm_range_dma_unmap(&window, window.start, window.end);
+	hmm_range_dma_finish(&batch);
+	hmm_dma_window_destroy(&window);
 }
 
 /* What is no range of the window is refused, and nothing of it is mapped. */
 static void test_not_in_window(struct kunit *test)
 {
+	const unsigned long end = WINDOW + WINDOW_SIZE;
 	struct hmm_dma_test *t = test->priv;
-	unsigned long *pfns = t->pfns;
-	struct hmm_dma_map map;
+	struct hmm_extent extent = {
+		.hmm_pfn = HMM_PFN_VALID | page_to_pfn(t->ram),
+	};
+	const struct {
+		unsigned long start, end;
+	} bad[] = {
+		{ WINDOW - PAGE_SIZE, WINDOW + PAGE_SIZE },
+		{ WINDOW - PAGE_SIZE, WINDOW },
+		{ end, end + PAGE_SIZE },
+		{ end - PAGE_SIZE, end + PAGE_SIZE },
+		{ WINDOW - PAGE_SIZE, end + PAGE_SIZE },
+	};
+	struct hmm_dma_batch batch = { .dir = DMA_TO_DEVICE };
+	struct hmm_dma_window window;
+	unsigned int i;
 
-	set_leaf(t, 0, 0, 0, true);
-	set_leaf(t, 1, 0, 1, true);
-	/* The array is for the range, wherever that is. */
-	t->pfns = pfns + 1;
-	KUNIT_EXPECT_EQ(test, -EINVAL,
-			test_map_range(t, WINDOW - PAGE_SIZE, WINDOW + PAGE_SIZE,
-				       false));
-	KUNIT_EXPECT_EQ(test, -EINVAL,
-			test_map_range(t, WINDOW - PAGE_SIZE, WINDOW, false));
-	t->pfns = pfns - NPAGES;
-	KUNIT_EXPECT_EQ(test, -EINVAL,
-			test_map_range(t, WINDOW + WINDOW_SIZE,
-				       WINDOW + WINDOW_SIZE + PAGE_SIZE, false));
-	t->pfns = pfns - NPAGES + 1;
-	KUNIT_EXPECT_EQ(test, -EINVAL,
-			test_map_range(t, WINDOW + WINDOW_SIZE - PAGE_SIZE,
-				       WINDOW + WINDOW_SIZE + PAGE_SIZE, false));
-	t->pfns = pfns;
-	KUNIT_EXPECT_EQ(test, -EINVAL, test_map_range(t, WINDOW, WINDOW, false));
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct hmm_range range = {
+			.start = bad[i].start,
+			.end = bad[i].end,
+			.extents = &extent,
+			.nr_extents = 1,
+		};
+
+		extent.start = range.start;
+		extent.end = range.end;
+		KUNIT_EXPECT_EQ(test, -EINVAL,
+				hmm_range_dma_map(&t->window, &range, &batch));
+	}
 	expect_all_nothing(test);
 
 	KUNIT_EXPECT_EQ(test, -EINVAL,
-			hmm_range_dma_alloc(t->dev, &map, WINDOW, WINDOW));
+			hmm_dma_window_init(&window, t->dev, WINDOW, WINDOW));
 	KUNIT_EXPECT_EQ(test, -EINVAL,
-			hmm_range_dma_alloc(t->dev, &map, WINDOW + 1,
-					    WINDOW + WINDOW_SIZE));
+			hmm_dma_window_init(&window, t->dev, WINDOW + 1, end));
 	KUNIT_EXPECT_EQ(test, -EINVAL,
-			hmm_range_dma_alloc(t->dev, &map, WINDOW,
-					    WINDOW + WINDOW_SIZE - 1));
+			hmm_dma_window_init(&window, t->dev, WINDOW, end - 1));
 }
 
 static int test_alloc(struct hmm_dma_test *t)
 {
-	struct hmm_dma_map map;
+	struct hmm_dma_window window;
 	int ret;
 
-	ret = hmm_range_dma_alloc(t->dev, &map, WINDOW, WINDOW + WINDOW_SIZE);
+	ret = hmm_dma_window_init(&window, t->dev, WINDOW,
+				  WINDOW + WINDOW_SIZE);
 	if (!ret)
-		hmm_range_dma_free(t->dev, &map);
+		hmm_dma_window_destroy(&window);
 	return ret;
 }
 
@@ -561,7 +757,23 @@ static void test_unfit_device(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, test_alloc(t), -EOPNOTSUPP);
 }
 
-/* Where everything is bounced nothing is mapped. */
+/* Memory that the device does not reach, such as a BAR, is found when it is mapped. */
+static void test_out_of_reach(struct kunit *test)
+{
+	struct hmm_dma_test *t = test->priv;
+	u64 mask = *t->dev->dma_mask;
+
+	set_leaf(t, 0, 0, 0);
+	/* As if all memory were behind that. */
+	t->window.reach = 0;
+	*t->dev->dma_mask = page_to_phys(t->ram) - 1;
+	KUNIT_EXPECT_EQ(test, test_map(t), -EREMOTEIO);
+	*t->dev->dma_mask = page_to_phys(t->ram) + PAGE_SIZE - 1;
+	KUNIT_EXPECT_EQ(test, test_map(t), 0);
+	*t->dev->dma_mask = mask;
+}
+
+/* Nor is one whose memory is bounced. */
 static void test_bounced(struct kunit *test)
 {
 #ifdef CONFIG_SWIOTLB
@@ -570,15 +782,9 @@ static void test_bounced(struct kunit *test)
 	struct io_tlb_mem *was = t->dev->dma_io_tlb_mem;
 
 	t->dev->dma_io_tlb_mem = &forced;
-	set_leaf(t, 0, 0, 0, true);
-	set_leaf(t, PMD_PAGES, PMD_ORDER_UL, 0, true);
-	KUNIT_EXPECT_EQ(test, test_map_pages(t, 0, 1), -ENOMEM);
-	KUNIT_EXPECT_EQ(test, test_map_pages(t, PMD_PAGES, PMD_PAGES), -ENOMEM);
+	KUNIT_EXPECT_EQ(test, test_alloc(t), -EOPNOTSUPP);
 	t->dev->dma_io_tlb_mem = was;
-	expect_all_nothing(test);
-	KUNIT_EXPECT_EQ(test, test_map(t, false), 0);
-	expect_leaf(test, 0, 0, 0);
-	expect_leaf(test, PMD_PAGES, PMD_ORDER_UL, 0);
+	KUNIT_EXPECT_EQ(test, test_alloc(t), 0);
 #else
 	kunit_skip(test, "no CONFIG_SWIOTLB");
 #endif
@@ -586,45 +792,46 @@ static void test_bounced(struct kunit *test)
 
 /*
  * A page that cannot be mapped, behind others and a large leaf: what the call has
- * mapped is taken back, and nothing else, though the array says of what is behind
- * the page that an earlier call has mapped it. The page is memory of a PCI device
- * that this one cannot reach or, with an IOMMU, has a translation already.
+ * mapped is taken back, and nothing else. The page is memory of a PCI device that
+ * this one cannot reach or, with an IOMMU, has a translation already.
  */
 static void test_unwind(struct kunit *test)
 {
 	struct hmm_dma_test *t = test->priv;
 	unsigned long bad = 2 * PMD_PAGES + 2;
+	unsigned int nodes;
 	unsigned long i;
 
 	if (!t->peer)
 		kunit_skip(test, "no pci");
-	set_leaf(t, 1, 0, 1, true);
+	set_leaf(t, 1, 0, 1);
 	KUNIT_ASSERT_EQ(test, test_map_pages(t, 0, 2), 0);
 	for (i = 0; i < 4; i++)
-		set_leaf(t, bad + 1 + i, 0, i, true);
-	set_leaf(t, 3 * PMD_PAGES, PMD_ORDER_UL, 0, true);
+		set_leaf(t, bad + 1 + i, 0, i);
+	set_leaf(t, 3 * PMD_PAGES, PMD_ORDER_UL, 0);
 	KUNIT_ASSERT_EQ(test, test_map_pages(t, bad, NPAGES - bad), 0);
-	KUNIT_ASSERT_TRUE(test, t->pfns[bad + 1] & HMM_PFN_DMA_MAPPED);
 
-	set_leaf(t, 0, 0, 10, true);
-	set_leaf(t, 2, 0, 12, true);
-	set_leaf(t, PMD_PAGES, PMD_ORDER_UL, 0, true);
-	set_leaf(t, bad - 1, 0, 14, true);
-	set_leaf(t, bad, 0, 20, true);
+	set_leaf(t, 0, 0, 10);
+	set_leaf(t, 2, 0, 12);
+	set_leaf(t, PMD_PAGES, PMD_ORDER_UL, 0);
+	set_leaf(t, bad - 1, 0, 14);
+	set_leaf(t, bad, 0, 20);
+	nodes = test_nodes(t);
 	if (t->iommu) {
 		KUNIT_ASSERT_EQ(test, 0,
 				iommu_map(t->iommu, iova_of(t, bad),
 					  page_to_phys(t->ram), PAGE_SIZE,
 					  IOMMU_READ, GFP_KERNEL));
-		KUNIT_EXPECT_LT(test, test_map(t, false), 0);
+		KUNIT_EXPECT_LT(test, test_map(t), 0);
 		KUNIT_EXPECT_EQ(test, PAGE_SIZE,
 				iommu_unmap(t->iommu, iova_of(t, bad), PAGE_SIZE));
 	} else {
 		t->pfns[bad] = HMM_PFN_VALID |
 			       page_to_pfn(virt_to_page(t->peer_page));
-		KUNIT_EXPECT_EQ(test, test_map(t, false), -EREMOTEIO);
+		KUNIT_EXPECT_EQ(test, test_map(t), -EREMOTEIO);
 	}
 
+	KUNIT_EXPECT_EQ(test, test_nodes(t), nodes);
 	expect_nothing(test, 0);
 	expect_leaf(test, 1, 0, 1);
 	expect_gone(test, 2, bad - 1);
@@ -652,28 +859,28 @@ static void test_bus_address(struct kunit *test)
 			provider = pcim_p2pdma_provider(t->peer, bar);
 	KUNIT_ASSERT_NOT_NULL(test, provider);
 
-	set_leaf(t, 0, 0, 0, true);
+	set_leaf(t, 0, 0, 0);
 	t->pfns[1] = HMM_PFN_VALID | HMM_PFN_WRITE | peer;
-	set_leaf(t, 2, 0, 2, true);
-	KUNIT_ASSERT_EQ(test, test_map_pages(t, 0, 3), 0);
-	expect_leaf(test, 0, 0, 0);
-	expect_leaf(test, 2, 0, 2);
-	KUNIT_EXPECT_EQ(test, iommu_iova_to_phys(t->iommu, iova_of(t, 1)), 0);
-
-	/* A host bridge whose bus has other addresses than the CPU. */
+	set_leaf(t, 2, 0, 2);
 	bus = PFN_PHYS(peer);
 	for (int i = 0; i < 2; i++) {
+		/* A host bridge whose bus has other addresses than the CPU. */
 		provider->bus_offset += i * SZ_1G;
 		bus += i * SZ_1G;
+		KUNIT_ASSERT_EQ(test, test_map_pages(t, 0, 3), 0);
+		provider->bus_offset -= i * SZ_1G;
+		expect_leaf(test, 0, 0, 0);
+		expect_leaf(test, 2, 0, 2);
 		KUNIT_EXPECT_EQ(test, test_addr(t, 1, &pfn), bus);
 		KUNIT_EXPECT_EQ(test, pfn, HMM_PFN_VALID | HMM_PFN_WRITE | peer);
-		provider->bus_offset -= i * SZ_1G;
-	}
+		KUNIT_EXPECT_EQ(test, 0, iommu_iova_to_phys(t->iommu,
+							    iova_of(t, 1)));
 
-	test_unmap_pages(t, 1, 1);
-	expect_nothing(test, 1);
-	expect_leaf(test, 0, 0, 0);
-	expect_leaf(test, 2, 0, 2);
+		test_unmap_pages(t, 1, 1);
+		expect_nothing(test, 1);
+		expect_leaf(test, 0, 0, 0);
+		expect_leaf(test, 2, 0, 2);
+	}
 }
 
 /* What each type of ZONE_DEVICE memory is; one that is new is not mapped. */
@@ -700,7 +907,7 @@ static void test_memory_types(struct kunit *test)
 				types[i].memory);
 	}
 	t->pfns[0] = entry;
-	KUNIT_EXPECT_EQ(test, test_map(t, false), -EREMOTEIO);
+	KUNIT_EXPECT_EQ(test, test_map(t), -EREMOTEIO);
 	expect_nothing(test, 0);
 	t->pgmap.type = MEMORY_DEVICE_PRIVATE;
 	entry = HMM_PFN_VALID | page_to_pfn(t->ram);
@@ -716,6 +923,7 @@ static struct kunit_case hmm_dma_test_cases[] = {
 	KUNIT_CASE(test_replace),
 	KUNIT_CASE(test_not_in_window),
 	KUNIT_CASE(test_unfit_device),
+	KUNIT_CASE(test_out_of_reach),
 	KUNIT_CASE(test_bounced),
 	KUNIT_CASE(test_unwind),
 	{}
@@ -734,6 +942,8 @@ static struct kunit_case hmm_dma_iommu_test_cases[] = {
 	KUNIT_CASE(test_moved_to_device),
 	KUNIT_CASE(test_orders),
 	KUNIT_CASE(test_replace),
+	KUNIT_CASE(test_stale),
+	KUNIT_CASE(test_small_window),
 	KUNIT_CASE(test_not_in_window),
 	KUNIT_CASE(test_unwind),
 	KUNIT_CASE(test_bus_address),

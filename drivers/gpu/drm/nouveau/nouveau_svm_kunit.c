@@ -5,7 +5,10 @@
  * GPU that has nothing else, see nvkm/subdev/mmu/kunit.c. Included by
  * nouveau_svm.c.
  *
- * What is not there: the fault buffer, replay and cancelling, VRAM, an IOMMU.
+ * What is not there: the fault buffer, replay and cancelling, VRAM.
+ *
+ * With svm_kunit_pci=ADDRESS, say 0000:00:05.0, memory is mapped for DMA of this PCI
+ * device, which has to be behind an IOMMU. Without, there is no IOMMU.
  *
  * Tests of DAX are skipped unless the module is loaded with
  *   svm_kunit_dax=FILE:SHIFT[,FILE:SHIFT...]
@@ -21,10 +24,16 @@
 #include <linux/delay.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/iommu.h>
 #include <linux/migrate.h>
 #include <linux/mman.h>
 #include <linux/moduleparam.h>
+#include <linux/pci.h>
 #include <linux/uaccess.h>
+
+static char *svm_kunit_pci;
+module_param(svm_kunit_pci, charp, 0);
+MODULE_PARM_DESC(svm_kunit_pci, "PCI device with an IOMMU that KUnit tests map for");
 
 static struct svm_kunit_file {
 	struct file *file;
@@ -102,17 +111,30 @@ struct svm_kunit {
 	struct nouveau_svmm *svmm;
 	struct nouveau_pfnmap_args *args;
 	unsigned int clears;
+	struct device *pci;		/* NULL: no IOMMU */
+	struct iommu_domain *iommu;
 };
 
-/* Does the window have @addr mapped for DMA? */
-static bool svm_kunit_dma(struct svm_kunit *t, unsigned long addr)
+/* Where the IOMMU has what the process has at @addr. */
+static dma_addr_t svm_kunit_iova(struct svm_kunit *t, unsigned long addr)
 {
 	struct nouveau_svm_window *window = mtree_load(&t->svmm->windows, addr);
-	unsigned long pfn = 0;
 
-	if (window)
-		hmm_range_dma_addr(t->gpu->dev, &window->map, addr, &pfn);
-	return pfn;
+	if (!window)
+		return 0;
+	return window->dma.state.addr + window->dma.skew +
+	       (addr - window->dma.start);
+}
+
+/* Is @addr mapped for DMA, or not? Without an IOMMU there is nothing to see. */
+static void expect_dma(struct kunit *test, unsigned long addr, bool mapped)
+{
+	struct svm_kunit *t = test->priv;
+	dma_addr_t dma = svm_kunit_iova(t, addr);
+
+	if (t->iommu)
+		KUNIT_EXPECT_EQ(test, mapped,
+				dma && iommu_iova_to_phys(t->iommu, dma));
 }
 
 static int svm_kunit_clear(struct svm_kunit *t, u64 start, u64 size)
@@ -129,7 +151,7 @@ static int svm_kunit_clear(struct svm_kunit *t, u64 start, u64 size)
 	for (addr = start; addr < start + size; addr += step) {
 		if (nvkm_mmu_kunit_walk(t->gpu, addr).kind == KUNIT_NONE)
 			continue;
-		KUNIT_EXPECT_TRUE(t->test, svm_kunit_dma(t, addr));
+		expect_dma(t->test, addr, true);
 		if (addr < t->gpu->gone_limit)
 			t->gpu->gone = false;
 	}
@@ -185,6 +207,17 @@ static int svm_kunit_init(struct kunit *test)
 	t->drm = svm_kunit_zalloc(test, sizeof(*t->drm));
 	t->dev = svm_kunit_zalloc(test, sizeof(*t->dev));
 	t->dev->dev = t->gpu->dev;
+	if (svm_kunit_pci) {
+		t->pci = bus_find_device_by_name(&pci_bus_type, NULL,
+						 svm_kunit_pci);
+		KUNIT_ASSERT_NOT_NULL(test, t->pci);
+		t->iommu = iommu_get_domain_for_dev(t->pci);
+		KUNIT_ASSERT_NOT_NULL(test, t->iommu);
+		KUNIT_ASSERT_EQ(test, 0,
+				dma_set_mask_and_coherent(t->pci,
+							  DMA_BIT_MASK(64)));
+		t->dev->dev = t->pci;
+	}
 	t->drm->dev = t->dev;
 	t->drm->nvkm = t->gpu->device;
 	t->cli = svm_kunit_zalloc(test, sizeof(*t->cli));
@@ -228,6 +261,7 @@ static void svm_kunit_exit(struct kunit *test)
 	}
 	if (t->gpu)
 		nvkm_mmu_kunit_del(test, t->gpu);
+	put_device(t->pci);
 }
 
 enum { FAULT_READ, FAULT_WRITE, FAULT_ATOMIC };
@@ -260,12 +294,18 @@ static void expect_page(struct kunit *test, unsigned long addr,
 	KUNIT_ASSERT_EQ(test, get_user_pages_fast(addr, 1, 0, &page), 1);
 	phys = page_to_phys(page);
 	put_page(page);
+	if (t->iommu) {
+		dma_addr_t dma = svm_kunit_iova(t, ALIGN_DOWN(addr, PAGE_SIZE));
+
+		KUNIT_EXPECT_EQ(test, iommu_iova_to_phys(t->iommu, dma), phys);
+		phys = dma;
+	}
 	if (kind == KUNIT_LARGE)
 		phys -= ALIGN_DOWN(addr, SZ_4K) & (SZ_2M - 1);
 	KUNIT_EXPECT_EQ(test, pte.kind, kind);
 	KUNIT_EXPECT_EQ(test, pte.data,
 			nvkm_mmu_kunit_data(phys | NVKM_VMM_PFN_V | flags));
-	KUNIT_EXPECT_TRUE(test, svm_kunit_dma(t, addr));
+	expect_dma(test, addr, true);
 }
 
 static void expect_no_page(struct kunit *test, unsigned long addr)
@@ -273,7 +313,7 @@ static void expect_no_page(struct kunit *test, unsigned long addr)
 	struct svm_kunit *t = test->priv;
 
 	KUNIT_EXPECT_EQ(test, nvkm_mmu_kunit_walk(t->gpu, addr).kind, KUNIT_NONE);
-	KUNIT_EXPECT_FALSE(test, svm_kunit_dma(t, addr));
+	expect_dma(test, addr, false);
 }
 
 static unsigned long svm_kunit_mmap(struct kunit *test, struct file *file,
@@ -479,7 +519,7 @@ static void test_dax(struct kunit *test)
 			expect_page(test, addr + at[j], kind, NVKM_VMM_PFN_W);
 		/* For DMA a leaf is mapped as a whole. */
 		for (j = 0; j < 8; j++)
-			KUNIT_EXPECT_TRUE(test, svm_kunit_dma(t, addr + j * leaf / 8));
+			expect_dma(test, addr + j * leaf / 8, true);
 
 		if (S_ISREG(file_inode(f.file)->i_mode)) {
 			int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;

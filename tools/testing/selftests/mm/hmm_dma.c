@@ -185,7 +185,7 @@ static int request(int fd, unsigned long req, void *args)
 
 static int dma_mirror(int fd, char *addr, size_t size)
 {
-	struct hmm_dma_window win = {
+	struct test_hmm_dma_window win = {
 		.addr = (uintptr_t)addr,
 		.npages = size / psize(),
 	};
@@ -196,7 +196,7 @@ static int dma_mirror(int fd, char *addr, size_t size)
 /* The number of leaves that were mapped anew, or -errno. */
 static long dma_map(int fd, char *addr, size_t size, __u64 flags)
 {
-	struct hmm_dma_window win = {
+	struct test_hmm_dma_window win = {
 		.addr = (uintptr_t)addr,
 		.npages = size / psize(),
 		.flags = flags,
@@ -208,7 +208,7 @@ static long dma_map(int fd, char *addr, size_t size, __u64 flags)
 
 static int dma_unmap(int fd, char *addr, size_t size)
 {
-	struct hmm_dma_window win = {
+	struct test_hmm_dma_window win = {
 		.addr = (uintptr_t)addr,
 		.npages = size / psize(),
 	};
@@ -219,7 +219,7 @@ static int dma_unmap(int fd, char *addr, size_t size)
 static int dma_xfer(int fd, unsigned long req, __u64 addr, void *buf,
 		    size_t size)
 {
-	struct hmm_dma_xfer xfer = {
+	struct test_hmm_dma_xfer xfer = {
 		.addr = addr,
 		.ptr = (uintptr_t)buf,
 		.size = size,
@@ -247,9 +247,9 @@ static int dma_intrude(int fd, __u64 dma)
 	return dma_xfer(fd, HMM_DMA_RAW_WRITE, dma, buf, BYTES);
 }
 
-static struct hmm_dma_query dma_query(int fd, char *addr)
+static struct test_hmm_dma_query dma_query(int fd, char *addr)
 {
-	struct hmm_dma_query query = { .addr = (uintptr_t)addr };
+	struct test_hmm_dma_query query = { .addr = (uintptr_t)addr };
 
 	if (request(fd, HMM_DMA_QUERY, &query))
 		query.flags = 0;
@@ -269,7 +269,7 @@ static bool dma_writable(int fd, char *addr)
 /* What the IOMMU has at a DMA address; 0: nothing. */
 static __u64 iommu_phys(int fd, __u64 dma)
 {
-	struct hmm_dma_query query = { .dma = dma };
+	struct test_hmm_dma_query query = { .dma = dma };
 
 	return request(fd, HMM_DMA_IOVA, &query) ? ~0ULL : query.iommu_phys;
 }
@@ -300,10 +300,10 @@ static bool translated(int fd, char *addr, size_t size, bool write, int pagemap)
 {
 	size_t page = psize();
 	size_t at[3] = { 0, size / 2 / page * page, size - page };
-	struct hmm_dma_query first = dma_query(fd, addr);
+	struct test_hmm_dma_query first = dma_query(fd, addr);
 
 	for (int i = 0; i < 3; i++) {
-		struct hmm_dma_query q = dma_query(fd, addr + at[i]);
+		struct test_hmm_dma_query q = dma_query(fd, addr + at[i]);
 		unsigned long pfn = 0;
 
 		if (pagemap >= 0)
@@ -495,9 +495,9 @@ TEST_F_TIMEOUT(hmm_dma, transfer, 120)
 }
 
 /*
- * Windows that begin and end at and in leaves, from dense and from leaf-only
- * output: all leaves are in the IOMMU, as far as they are in the window, where
- * the record says, and there large entries are possible.
+ * Windows that begin and end at and in leaves: all leaves are in the IOMMU, as far
+ * as they are in the window, where the device looks for them, and there large
+ * entries are possible.
  */
 TEST_F_TIMEOUT(hmm_dma, windows, 120)
 {
@@ -510,18 +510,17 @@ TEST_F_TIMEOUT(hmm_dma, windows, 120)
 		ASSERT_GE(pagemap, 0);
 	}
 
-	for (int i = 0; i < (self->leaf == GB(1) ? 12 : 8); i++) {
-		size_t skew = skews[i / 4];
-		__u64 flags = i & 1 ? HMM_DMA_MAP_LEAF_ONLY : 0;
+	for (int i = 0; i < (self->leaf == GB(1) ? 6 : 4); i++) {
+		size_t skew = skews[i / 2];
+		__u64 flags = HMM_DMA_MAP_WRITE;
 		/* Cut it at the start, or at both ends. */
-		size_t size = self->size - skew - (i & 2 ? skew : 0);
+		size_t size = self->size - skew - (i & 1 ? skew : 0);
 		char *start = self->map + skew, *end = start + size;
 		size_t leaves = 0, align = 1;
 		char *addr, *next;
 		__u64 base;
 
-		flags |= HMM_DMA_MAP_WRITE;
-		if (!skew && (i & 2))	/* first for reading */
+		if (!skew && (i & 1))	/* first for reading */
 			flags &= ~HMM_DMA_MAP_WRITE;
 		ASSERT_TRUE(self->fd < 0 ||
 			    map_at(self->map, self->size, variant->backing,
@@ -552,10 +551,10 @@ TEST_F_TIMEOUT(hmm_dma, windows, 120)
 		ASSERT_EQ(dma_query(self->dma, start).dma, base);
 		ASSERT_EQ((base - (uintptr_t)start) % align, 0);
 
-		/* Again: nothing to be done, for any part and either output. */
+		/* Again: nothing to be done, for any part. */
 		ASSERT_EQ(dma_map(self->dma, start, size, flags), 0);
 		ASSERT_EQ(dma_map(self->dma, end - self->page, self->page,
-				  flags ^ HMM_DMA_MAP_LEAF_ONLY), 0);
+				  flags), 0);
 		ASSERT_EQ(dma_map(self->dma, start, self->page,
 				  HMM_DMA_MAP_SNAPSHOT), 0);
 		/* All leaves are mapped anew in a new window. */
@@ -563,7 +562,7 @@ TEST_F_TIMEOUT(hmm_dma, windows, 120)
 		ASSERT_TRUE(gone(self->dma, base, size));
 		ASSERT_EQ(dma_map(self->dma, start, size, flags), leaves);
 
-		if (skew && (i & 2)) {
+		if (skew && (i & 1)) {
 			char bytes[BYTES];
 
 			stamp(bytes);
@@ -581,18 +580,12 @@ TEST_F_TIMEOUT(hmm_dma, part_of_leaf, 60)
 {
 	char *middle = self->map + self->leaf / 2 / self->page * self->page;
 
-	for (int i = 0; i < 2; i++) {
-		__u64 flags = i ? HMM_DMA_MAP_LEAF_ONLY : 0;
-
-		ASSERT_EQ(dma_mirror(self->dma, self->map, self->size), 0);
-		ASSERT_EQ(dma_map(self->dma, middle, self->page,
-				  HMM_DMA_MAP_WRITE | flags), 1);
-		ASSERT_TRUE(translated(self->dma, self->map, self->leaf, true,
-				       -1));
-		ASSERT_FALSE(dma_mapped(self->dma, self->map + self->leaf));
-		ASSERT_EQ(dma_map(self->dma, self->map, 2 * self->leaf,
-				  HMM_DMA_MAP_WRITE | flags), 1);
-	}
+	ASSERT_EQ(dma_mirror(self->dma, self->map, self->size), 0);
+	ASSERT_EQ(dma_map(self->dma, middle, self->page, HMM_DMA_MAP_WRITE), 1);
+	ASSERT_TRUE(translated(self->dma, self->map, self->leaf, true, -1));
+	ASSERT_FALSE(dma_mapped(self->dma, self->map + self->leaf));
+	ASSERT_EQ(dma_map(self->dma, self->map, 2 * self->leaf,
+			  HMM_DMA_MAP_WRITE), 1);
 }
 
 /* The driver takes a part of a leaf back: all of it goes, and nothing else. */
@@ -957,7 +950,7 @@ TEST_F_TIMEOUT(hmm_dma, exit, 60)
 		int fd;
 	} child = {};
 	int tell[2], go[2], status, pidfd, fd;
-	struct hmm_dma_stats stats;
+	struct test_hmm_dma_stats stats;
 	char bytes[BYTES];
 	pid_t pid;
 	char c;
@@ -1189,18 +1182,17 @@ TEST_F_TIMEOUT(hmm_dma, direct, 60)
 	char bytes[BYTES];
 
 	ASSERT_GE(fd, 0);
-	for (int i = 0; i < 4; i++) {
-		size_t skew = i & 1 ? self->page : 0;
-		__u64 flags = i & 2 ? HMM_DMA_MAP_LEAF_ONLY : 0;
+	for (int i = 0; i < 2; i++) {
+		size_t skew = i ? self->page : 0;
 		char *start = self->map + skew;
 		size_t size = self->size - skew;
 
 		ASSERT_EQ(dma_mirror(fd, start, size), 0);
-		ASSERT_GE(dma_map(fd, start, size, HMM_DMA_MAP_WRITE | flags),
+		ASSERT_GE(dma_map(fd, start, size, HMM_DMA_MAP_WRITE),
 			  size / self->leaf);
 		for (size_t at = 0; at < size; at += self->leaf / 2) {
 			char *addr = start + at / self->page * self->page;
-			struct hmm_dma_query q = dma_query(fd, addr);
+			struct test_hmm_dma_query q = dma_query(fd, addr);
 
 			ASSERT_EQ(q.flags, HMM_DMA_IS_MAPPED |
 				  HMM_DMA_IS_WRITABLE);
@@ -1249,9 +1241,8 @@ static const char *no_fault_injection(void)
 }
 
 /*
- * Like dma_map() for writing, with the @n-th allocation failing, of dense and of
- * leaf-only output by turns. @reached tells whether there were that many, or is
- * -errno.
+ * Like dma_map() for writing, with the @n-th allocation failing. @reached tells
+ * whether there were that many, or is -errno.
  */
 static long dma_map_failing(int dma, char *addr, size_t size, int n,
 			    int *reached)
@@ -1264,8 +1255,7 @@ static long dma_map_failing(int dma, char *addr, size_t size, int n,
 	*reached = write_text(FAIL_NTH, text);
 	if (*reached)
 		return 0;
-	ret = dma_map(dma, addr, size, HMM_DMA_MAP_WRITE |
-		      (n & 1 ? HMM_DMA_MAP_LEAF_ONLY : 0));
+	ret = dma_map(dma, addr, size, HMM_DMA_MAP_WRITE);
 	fd = open(FAIL_NTH, O_RDWR);
 	memset(text, 0, sizeof(text));
 	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0 ||
@@ -1430,7 +1420,7 @@ TEST_F_TIMEOUT(hmm_dma, storm, 60)
 	struct storm s = {
 		.map = self->map, .size = self->size, .leaf = self->leaf,
 	};
-	struct hmm_dma_stats stats;
+	struct test_hmm_dma_stats stats;
 	struct timespec now, start;
 	unsigned int calls = 0;
 	int pagemap = -1;
@@ -1444,8 +1434,7 @@ TEST_F_TIMEOUT(hmm_dma, storm, 60)
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	do {
 		static const __u64 flags[4] = {
-			0, HMM_DMA_MAP_LEAF_ONLY, HMM_DMA_MAP_WRITE,
-			HMM_DMA_MAP_SNAPSHOT | HMM_DMA_MAP_LEAF_ONLY,
+			0, 0, HMM_DMA_MAP_WRITE, HMM_DMA_MAP_SNAPSHOT,
 		};
 		size_t half = self->size / 2;
 		char *at = self->map + (calls & 1 ? half : 0);
@@ -1478,7 +1467,7 @@ TEST_F_TIMEOUT(hmm_dma, storm, 60)
 	}
 	for (size_t i = 0; i < self->size;
 	     i += self->leaf == GB(1) ? MB(64) : self->page) {
-		struct hmm_dma_query q = dma_query(self->dma, self->map + i);
+		struct test_hmm_dma_query q = dma_query(self->dma, self->map + i);
 		__u64 phys = iommu_phys(self->dma, base + i);
 
 		ASSERT_EQ(phys, q.flags ? q.phys : 0);
@@ -1550,7 +1539,7 @@ TEST_F_TIMEOUT(hmm_dma, rounds, 120)
 		if (ret > 0)
 			mapped += ret;
 		for (size_t at = 0; at < self->size; at += self->leaf) {
-			struct hmm_dma_query q = dma_query(self->dma,
+			struct test_hmm_dma_query q = dma_query(self->dma,
 							   self->map + at);
 
 			if (q.flags)
@@ -1790,7 +1779,7 @@ TEST(unbind)
 {
 	static const char driver[] = "/sys/bus/pci/drivers/test_hmm_dma";
 	char path[128], slot[32] = "", bytes[BYTES], old[BYTES];
-	struct hmm_dma_stats before, after;
+	struct test_hmm_dma_stats before, after;
 	size_t page = psize();
 	struct dirent *d;
 	__u64 dma;
@@ -2016,7 +2005,7 @@ TEST(p2pdma)
 /* What is not allowed is refused. */
 TEST(arguments)
 {
-	struct hmm_dma_window win = {};
+	struct test_hmm_dma_window win = {};
 	char bytes[BYTES];
 	size_t page = psize();
 	char *map;

@@ -293,9 +293,7 @@ static const char *what_differs(const struct hmm_leaves_diff *diff)
 		[HMM_LEAVES_ENTRY] = "entry",
 		[HMM_LEAVES_ERROR] = "error code",
 		[HMM_LEAVES_REQUEST] = "entry and request",
-		[HMM_LEAVES_PARTITION] = "partition of the mirror",
-		[HMM_LEAVES_BLOCK] = "block of an earlier call",
-		[HMM_LEAVES_DENSE] = "leaf-only and dense output",
+		[HMM_LEAVES_DENSE] = "list and dense output",
 		[HMM_LEAVES_EINVAL] = "-EINVAL",
 		[HMM_LEAVES_EXTENTS] = "list of extents",
 	};
@@ -429,7 +427,6 @@ FIXTURE_TEARDOWN(exact)
 /* Ways to ask: some of them for each state of the memory. */
 enum way {
 	DENSE, DENSE_PARTS, DENSE_PER_PAGE,
-	LEAF_ALL, LEAF_WIDE, LEAF_INSIDE,
 	LIST_ALL, LIST_PARTS,
 	NWAYS
 };
@@ -444,15 +441,12 @@ static int compare(FIXTURE_DATA(exact) *self, enum way way, unsigned int flags,
 		.seed = ++self->seed,
 		.flags = flags,
 	};
-	size_t skip;
 
 	/* The end of one leaf and the start of the next. */
 	if (self->m.size > GB(1)) {
 		cmd.addr += MB(512) + 16 * page;
 		cmd.npages = GB(1) / page - 32;
 	}
-	cmd.mirror_addr = cmd.addr;
-	cmd.mirror_npages = cmd.npages;
 	switch (way) {
 	case DENSE:
 		break;
@@ -462,25 +456,6 @@ static int compare(FIXTURE_DATA(exact) *self, enum way way, unsigned int flags,
 	case DENSE_PER_PAGE:
 		cmd.flags |= HMM_LEAVES_PER_PAGE;
 		cmd.count = count / 4;
-		break;
-	case LEAF_ALL:
-		cmd.flags |= HMM_LEAVES_LEAF_ONLY | HMM_LEAVES_POISON;
-		cmd.count = count / 4;
-		break;
-	case LEAF_WIDE:
-		cmd.flags |= HMM_LEAVES_LEAF_ONLY;
-		cmd.mirror_addr -= 5 * page;
-		cmd.mirror_npages += 5 + 11;
-		cmd.count = count;
-		break;
-	case LEAF_INSIDE:
-		cmd.flags |= HMM_LEAVES_LEAF_ONLY;
-		skip = cmd.npages < 1024 ? 3 : 253;
-		cmd.mirror_addr += skip * page;
-		cmd.mirror_npages -= 2 * skip + 7;
-		cmd.addr = cmd.mirror_addr + 19 * page;
-		cmd.npages = cmd.mirror_npages - 2 * 19;
-		cmd.count = count;
 		break;
 	case LIST_ALL:
 		cmd.flags |= HMM_LEAVES_LIST;
@@ -515,7 +490,7 @@ static const unsigned int states[] = {
 	0, HMM_LEAVES_READ, HMM_LEAVES_WRITE, 0
 };
 
-/* Few where a mirror has many pages, all of which are compared for each part. */
+/* Few where there are many pages, all of which can be compared for each part. */
 static unsigned int parts(const struct memory *m)
 {
 	return m->size > GB(1) ? 12 : 200;
@@ -1079,7 +1054,7 @@ static const char *setup_race(struct race *r, enum backing kind,
 		r->start += MB(512);
 		r->npages = GB(1) / r->m.page;
 	}
-	r->flags = HMM_LEAVES_LEAF_ONLY | HMM_LEAVES_LIST;
+	r->flags = HMM_LEAVES_LIST;
 	return NULL;
 }
 
@@ -1313,7 +1288,7 @@ FIXTURE_TEARDOWN(marks)
 static int compare_marks(struct race *r, unsigned int flags)
 {
 	static const unsigned int ways[] = {
-		0, HMM_LEAVES_LEAF_ONLY | HMM_LEAVES_POISON, HMM_LEAVES_LIST
+		0, HMM_LEAVES_LIST
 	};
 	int ret = 0, i;
 
@@ -1321,8 +1296,6 @@ static int compare_marks(struct race *r, unsigned int flags)
 		struct hmm_leaves_check cmd = {
 			.addr = r->start,
 			.npages = r->npages,
-			.mirror_addr = r->start,
-			.mirror_npages = r->npages,
 			.seed = ++r->seed,
 			.flags = flags | ways[i],
 		};
