@@ -1284,7 +1284,7 @@ FIXTURE_TEARDOWN(marks)
 	teardown_race(&self->r);
 }
 
-/* Dense and leaf-only output of all of it, against the page table. */
+/* Dense output and a list of all of it, against the page table. */
 static int compare_marks(struct race *r, unsigned int flags)
 {
 	static const unsigned int ways[] = {
