@@ -62,9 +62,13 @@ hmm_dma_kunit() {
 		kunit-results hmm_dma hmm_dma_iommu && [ \$balanced = 0 ]"
 }
 
-# The record of a window, which needs nothing.
+# What needs no device: the record of a window, and the IOMMU's mapping by units. Of
+# the latter, CONFIG_IOMMU_DEBUG_PAGEALLOC cannot stand the last address.
 hmm_blocks_kunit() {
 	in_guest "$1" 300 "modprobe kunit enable=1 autorun=1 && modprobe hmm_blocks_kunit && kunit-results hmm_blocks"
+}
+iommu_units_kunit() {
+	in_guest "$1" 300 "modprobe kunit enable=1 autorun=1 && modprobe iommu_units_kunit && kunit-results iommu_units"
 }
 
 # No GPU in there: the suites of page tables, and of faults on mappings of DAX.

@@ -98,7 +98,7 @@ static void test_hmm_dma_take_back(struct test_hmm_dma_mirror *mirror,
 
 static bool test_hmm_dma_invalidate(struct mmu_interval_notifier *mni,
 				    const struct mmu_notifier_range *range,
-			       unsigned long cur_seq)
+				    unsigned long cur_seq)
 {
 	struct test_hmm_dma_mirror *mirror =
 		container_of(mni, struct test_hmm_dma_mirror, notifier);
@@ -257,12 +257,16 @@ static int test_hmm_dma_fault(struct test_hmm_dma_mirror *mirror,
 		ret = -EAGAIN;
 		if (!mmu_interval_read_retry(range.notifier,
 					     range.notifier_seq)) {
-			/* What was only to be read so far. */
-			if (hmm_range_dma_stale(&mirror->window, &range,
-						&batch, &start, &end))
-				test_hmm_dma_take_back(mirror, start, end);
 			ret = hmm_range_dma_map(&mirror->window, &range,
 						&batch);
+			if (ret == -EEXIST) {
+				/* It was only to be read so far. */
+				test_hmm_dma_take_back(mirror,
+						       batch.stale_start,
+						       batch.stale_end);
+				ret = hmm_range_dma_map(&mirror->window, &range,
+							&batch);
+			}
 		}
 		if (!ret)
 			*mapped += test_hmm_dma_set(mirror, &range, &batch);

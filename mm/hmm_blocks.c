@@ -192,9 +192,9 @@ unsigned long hmm_blocks_count_nodes(unsigned long start, unsigned long end,
 {
 	unsigned int level = order_level(order);
 
-	start = max(counted[level], node_page(level, start));
-	if (end <= start)
+	if (end <= counted[level])
 		return 0;
+	start = max(counted[level], node_page(level, start));
 	counted[level] = node_page(level, end - 1) + node_pages(level);
 	return (counted[level] - start) / node_pages(level);
 }

@@ -31,10 +31,10 @@
  * DOC: locking
  *
  * The driver has a lock that its invalidate() callback takes. It is held
- * exclusively for all that has to do with what is mapped: hmm_range_dma_stale(),
- * _map(), _mapped(), _widen() and _unmap(). None of them sleeps or takes a lock of
- * the mm, so the lock may be a spinlock, and unmapping is fine in the callback, in
- * reclaim too. The record of what is mapped is allocated before, by
+ * exclusively for all that has to do with what is mapped: hmm_range_dma_map(),
+ * _mapped(), _widen(), _unmap(), and so on. None of them sleeps or takes a
+ * lock of the mm, so the lock may be a spinlock, and unmapping is fine in the
+ * callback, in reclaim too. The record of what is mapped is allocated before, by
  * hmm_range_dma_prepare(), which sleeps; the IOMMU's page table with GFP_ATOMIC.
  */
 #include <linux/dma-mapping.h>
@@ -106,7 +106,7 @@ static inline long window_route(struct device *dev, unsigned long entry)
 struct window_run {
 	struct hmm_dma_window	*window;
 	unsigned long		start, end;	/* addresses, in the window */
-	struct iommu_iotlb_gather gather;
+	struct iommu_iotlb_gather *gather;
 };
 
 static void window_unlink(struct window_run *run, unsigned long start,
@@ -114,7 +114,7 @@ static void window_unlink(struct window_run *run, unsigned long start,
 {
 	dma_iova_unlink_nosync(run->window->dev, &run->window->state,
 			       window_offset(run->window, start), end - start,
-			       &run->gather);
+			       run->gather);
 }
 
 /* hmm_blocks_clear() has cleared some pages. */
@@ -134,17 +134,15 @@ static void window_gone(unsigned long start, unsigned long end, void *data)
 
 /* Take back a range, or what was claimed in it. */
 static void window_clear(struct hmm_dma_window *window, unsigned long start,
-			 unsigned long end, bool fresh)
+			 unsigned long end, bool fresh,
+			 struct iommu_iotlb_gather *gather)
 {
-	struct window_run run = { .window = window };
+	struct window_run run = { .window = window, .gather = gather };
 
-	iommu_iotlb_gather_init(&run.gather);
 	hmm_blocks_clear(&window->blocks, start >> PAGE_SHIFT,
 			 end >> PAGE_SHIFT, fresh, window_gone, &run);
-	if (run.start == run.end)
-		return;
-	window_unlink(&run, run.start, run.end);
-	dma_iova_unlink_sync(window->dev, &run.gather);
+	if (run.start < run.end)
+		window_unlink(&run, run.start, run.end);
 }
 
 /**
@@ -179,6 +177,46 @@ bool hmm_range_dma_widen(struct hmm_dma_window *window,
 EXPORT_SYMBOL_GPL(hmm_range_dma_widen);
 
 /**
+ * hmm_range_dma_unmap_nosync() - hmm_range_dma_unmap() of several windows
+ * @window: the window
+ * @start: first address, in bytes
+ * @end: last address (exclusive), in bytes
+ * @gather: what is to be flushed, initialized by iommu_iotlb_gather_init(); for
+ *	windows of one device
+ *
+ * What of it is mapped may be reachable until hmm_range_dma_sync() has returned,
+ * which flushes the IOMMU once for all windows, if its driver can. So a notifier
+ * that has an invalidate_start() calls this there, and hmm_range_dma_sync() in
+ * invalidate_finish(). Nothing is mapped there in between, nor is the window
+ * destroyed: both wait for the end of the invalidation anyway.
+ *
+ * Context: As hmm_range_dma_unmap(); @gather has a lock as well.
+ */
+void hmm_range_dma_unmap_nosync(struct hmm_dma_window *window,
+				unsigned long start, unsigned long end,
+				struct iommu_iotlb_gather *gather)
+{
+	if (!window->direct && hmm_range_dma_widen(window, &start, &end))
+		window_clear(window, start, end, false, gather);
+}
+EXPORT_SYMBOL_GPL(hmm_range_dma_unmap_nosync);
+
+/**
+ * hmm_range_dma_sync() - the end of hmm_range_dma_unmap_nosync()
+ * @window: any of the windows
+ * @gather: what is to be flushed; afterwards it is nothing
+ *
+ * Context: Any, under the lock of @gather. Does not sleep.
+ */
+void hmm_range_dma_sync(struct hmm_dma_window *window,
+			struct iommu_iotlb_gather *gather)
+{
+	if (!window->direct)
+		dma_iova_unlink_sync(window->dev, gather);
+}
+EXPORT_SYMBOL_GPL(hmm_range_dma_sync);
+
+/**
  * hmm_range_dma_unmap() - take part of a window from the device
  * @window: the window
  * @start: first address, in bytes
@@ -194,16 +232,19 @@ EXPORT_SYMBOL_GPL(hmm_range_dma_widen);
 void hmm_range_dma_unmap(struct hmm_dma_window *window, unsigned long start,
 			 unsigned long end)
 {
+	struct iommu_iotlb_gather gather;
+
 	if (window->direct)
 		return;
-	if (hmm_range_dma_widen(window, &start, &end))
-		window_clear(window, start, end, false);
+	iommu_iotlb_gather_init(&gather);
+	hmm_range_dma_unmap_nosync(window, start, end, &gather);
+	hmm_range_dma_sync(window, &gather);
 }
 EXPORT_SYMBOL_GPL(hmm_range_dma_unmap);
 
 /* ---- mapping ---- */
 
-/* A stretch of blocks of one extent that is to be mapped. */
+/* A stretch of blocks of one extent, or of some that follow on one another. */
 struct window_part {
 	unsigned long	start, end;	/* addresses, in the window */
 	unsigned long	entry;		/* of @start */
@@ -236,80 +277,153 @@ static long window_part(const struct hmm_dma_window *window,
 	return route;
 }
 
-/* The next stretch of a part, from @addr on, that is not mapped as it should be. */
-static bool window_missing(struct hmm_dma_window *window,
-			   const struct window_part *part, unsigned long addr,
-			   unsigned long *start, unsigned long *end)
+/*
+ * The same of the extents from @i on that only differ in where they are, so that
+ * the record is asked once for all. Returns the first extent behind them.
+ */
+static unsigned int window_parts(const struct hmm_dma_window *window,
+				 const struct hmm_range *range, unsigned int i,
+				 enum dma_data_direction dir,
+				 struct window_part *part, long *route)
 {
-	unsigned long first, last;
+	const struct hmm_extent *extents = range->extents;
+	unsigned long flags = extents[i].hmm_pfn;
 
-	if (!hmm_blocks_missing(&window->blocks, addr >> PAGE_SHIFT,
-				part->end >> PAGE_SHIFT, part->order,
-				part->write, &first, &last))
-		return false;
-	*start = first << PAGE_SHIFT;
-	*end = last << PAGE_SHIFT;
-	return true;
+	*route = window_part(window, range, i, dir, part);
+	if (*route)
+		return i + 1;
+	while (++i < range->nr_extents && extents[i].start == part->end &&
+	       !((extents[i].hmm_pfn ^ flags) & HMM_PFN_FLAGS) &&
+	       !window_route(window->dev, extents[i].hmm_pfn))
+		part->end = min(ALIGN(extents[i].end, PAGE_SIZE << part->order),
+				window->end);
+	return i;
 }
 
-static int window_link(struct hmm_dma_window *window,
-		       const struct window_part *part, long route,
-		       unsigned long start, unsigned long end)
+/*
+ * What is in the way of a list: pages of it that are mapped, but by other blocks, or
+ * for reading and now for writing.
+ */
+static bool window_stale(struct hmm_dma_window *window,
+			 const struct hmm_range *range,
+			 struct hmm_dma_batch *batch)
 {
-	unsigned long entry = part->entry + ((start - part->start) >> PAGE_SHIFT);
-	unsigned long attrs = HMM_DMA_ATTRS;
+	unsigned long size = PAGE_SIZE << window->order;
+	struct hmm_blocks *blocks = &window->blocks;
+	unsigned long addr, end, first, last;
+	unsigned int i;
 
-	if (route)
-		attrs |= DMA_ATTR_MMIO;
-	return dma_iova_link_units(window->dev, &window->state,
-				   hmm_pfn_to_phys(entry),
-				   window_offset(window, start), end - start,
-				   PAGE_SIZE << part->order,
-				   part->write ? DMA_BIDIRECTIONAL : DMA_TO_DEVICE,
-				   attrs);
+	/* Most often nothing is mapped there. */
+	if (!hmm_blocks_used(blocks, ALIGN_DOWN(range->start, size) >> PAGE_SHIFT,
+			     ALIGN(range->end, size) >> PAGE_SHIFT))
+		return false;
+	batch->stale_start = ULONG_MAX;
+	batch->stale_end = 0;
+	for (i = 0; i < range->nr_extents;) {
+		struct window_part part;
+		long route;
+
+		i = window_parts(window, range, i, batch->dir, &part, &route);
+		if (route < 0 || route == HMM_PFN_P2PDMA_BUS)
+			continue;
+		addr = part.start >> PAGE_SHIFT;
+		end = part.end >> PAGE_SHIFT;
+		for (; hmm_blocks_missing(blocks, addr, end, part.order,
+					  part.write, &first, &last);
+		     addr = last) {
+			if (!hmm_blocks_used(blocks, first, last))
+				continue;
+			first <<= PAGE_SHIFT;
+			last <<= PAGE_SHIFT;
+			batch->stale_start = min(batch->stale_start, first);
+			batch->stale_end = max(batch->stale_end, last);
+			last >>= PAGE_SHIFT;
+		}
+	}
+	if (batch->stale_start >= batch->stale_end)
+		return false;
+	return hmm_range_dma_widen(window, &batch->stale_start,
+				   &batch->stale_end);
 }
 
 static void window_nothing(unsigned long start, unsigned long end, void *data)
 {
 }
 
-/* Link what is missing of an extent. What is linked is claimed, nothing else. */
+/*
+ * Link what is missing of the extents from @extent to @last. What is linked is
+ * claimed, nothing else is.
+ */
 static int window_map_part(struct hmm_dma_window *window,
 			   const struct window_part *part, long route,
+			   const struct hmm_extent *extent,
+			   const struct hmm_extent *last,
 			   struct hmm_dma_batch *batch, struct window_run *linked)
 {
-	unsigned long first, last = part->start >> PAGE_SHIFT;
-	struct hmm_blocks *blocks = &window->blocks;
+	enum dma_data_direction dir = part->write ? DMA_BIDIRECTIONAL :
+						    DMA_TO_DEVICE;
+	unsigned long attrs = HMM_DMA_ATTRS | (route ? DMA_ATTR_MMIO : 0);
+	unsigned long addr = part->start, stop, first, end;
 	int ret;
 
-	while (true) {
-		ret = hmm_blocks_claim(blocks, last, part->end >> PAGE_SHIFT,
-				       part->order, part->write, &batch->spare,
-				       &first, &last);
+	while (addr < part->end) {
+		ret = hmm_blocks_claim(&window->blocks, addr >> PAGE_SHIFT,
+				       part->end >> PAGE_SHIFT, part->order,
+				       part->write, &batch->spare, &first, &end);
 		if (ret <= 0)
 			return ret;
-		ret = window_link(window, part, route, first << PAGE_SHIFT,
-				  last << PAGE_SHIFT);
-		if (ret) {
-			hmm_blocks_clear(blocks, first, last, true,
-					 window_nothing, NULL);
-			return ret;
+		addr = first << PAGE_SHIFT;
+		end <<= PAGE_SHIFT;
+		linked->start = min(linked->start, addr);
+		for (; addr < end; addr = stop) {
+			while (extent < last && extent->end <= addr)
+				extent++;
+			stop = extent < last ? min(extent->end, end) : end;
+			ret = dma_iova_link_units(window->dev, &window->state,
+						  hmm_pfn_to_phys(extent->hmm_pfn) +
+						  addr - extent->start,
+						  window_offset(window, addr),
+						  stop - addr,
+						  PAGE_SIZE << part->order,
+						  dir, attrs);
+			if (ret) {
+				hmm_blocks_clear(&window->blocks,
+						 addr >> PAGE_SHIFT,
+						 end >> PAGE_SHIFT, true,
+						 window_nothing, NULL);
+				return ret;
+			}
+			linked->end = max(linked->end, stop);
 		}
-		linked->start = min(linked->start, first << PAGE_SHIFT);
-		linked->end = max(linked->end, last << PAGE_SHIFT);
 	}
+	return 0;
 }
 
-/* Can the device use the physical addresses of a part? */
-static bool window_reaches(const struct hmm_dma_window *window,
-			   const struct window_part *part, long route)
+/* Without an IOMMU: can the device use the physical addresses? */
+static int window_reaches(const struct hmm_dma_window *window,
+			  const struct hmm_range *range,
+			  enum dma_data_direction dir)
 {
-	phys_addr_t phys = hmm_pfn_to_phys(part->entry);
-	size_t size = part->end - part->start;
+	unsigned int i;
 
-	return (!route && phys + size <= window->reach) ||
-	       dma_direct_addr(window->dev, phys, size,
-			       route ? DMA_ATTR_MMIO : 0) != DMA_MAPPING_ERROR;
+	for (i = 0; i < range->nr_extents; i++) {
+		struct window_part part;
+		long route = window_part(window, range, i, dir, &part);
+		phys_addr_t phys;
+		size_t size;
+
+		if (route == -ENXIO || route == HMM_PFN_P2PDMA_BUS)
+			continue;
+		if (route < 0)
+			return route;
+		phys = hmm_pfn_to_phys(part.entry);
+		size = part.end - part.start;
+		if ((route || phys + size > window->reach) &&
+		    dma_direct_addr(window->dev, phys, size,
+				    route ? DMA_ATTR_MMIO : 0) == DMA_MAPPING_ERROR)
+			return -EREMOTEIO;
+	}
+	return 0;
 }
 
 /**
@@ -323,7 +437,12 @@ static bool window_reaches(const struct hmm_dma_window *window,
  * reading only if the direction of @batch is DMA_TO_DEVICE or the extent has no
  * HMM_PFN_WRITE, so that an IOMMU refuses a write, otherwise for reading and
  * writing. What is mapped already, for the same access at least, stays as it is.
- * What is in its way has been unmapped before, see hmm_range_dma_stale().
+ *
+ * The mm makes a page writable without a call of the notifier. What is mapped for
+ * reading only, and now to be for writing, has to be unmapped first: then this
+ * returns %-EEXIST, the driver does from @stale_start to @stale_end of @batch what it
+ * does in its invalidate() callback, and calls again. The device faults what was
+ * there and is not part of @range.
  *
  * Extents that are not HMM_PFN_VALID and device-private memory are left out. All
  * other memory is mapped: DAX like any other, and memory of other PCI devices as
@@ -335,8 +454,9 @@ static bool window_reaches(const struct hmm_dma_window *window,
  * Return: 0, or a negative error code. On an error, what this call has mapped is
  * taken back, and nothing else is.
  *
- * * %-EINVAL - The range is not in the window, has no list, or something is in the
- *   way that hmm_range_dma_stale() would have told of.
+ * * %-EEXIST - Something is in the way, see above.
+ * * %-EINVAL - The range is not in the window, has no list, or one with extents whose
+ *   leaves overlap.
  * * %-ENOMEM - No memory for the IOMMU's page table, or nothing was prepared.
  * * %-EREMOTEIO - The range has memory that the device cannot reach, such as that of
  *   some other PCI device, or of a type that HMM does not know.
@@ -347,93 +467,46 @@ int hmm_range_dma_map(struct hmm_dma_window *window,
 		      struct hmm_dma_batch *batch)
 {
 	struct window_run linked = { .start = ULONG_MAX };
-	unsigned int i;
+	struct iommu_iotlb_gather gather;
+	unsigned int i, next;
 	int ret = 0;
 
 	if (range->start < window->start || range->end > window->end ||
 	    !range->nr_extents)
 		return -EINVAL;
+	if (window->direct)
+		return window_reaches(window, range, batch->dir);
+	if (window_stale(window, range, batch))
+		return -EEXIST;
 
-	for (i = 0; !ret && i < range->nr_extents; i++) {
+	for (i = 0; !ret && i < range->nr_extents; i = next) {
 		struct window_part part;
-		long route = window_part(window, range, i, batch->dir, &part);
+		long route;
 
+		next = window_parts(window, range, i, batch->dir, &part, &route);
 		if (route == -ENXIO || route == HMM_PFN_P2PDMA_BUS)
 			continue;
-		if (route < 0)
-			ret = route;
-		else if (!window->direct)
-			ret = window_map_part(window, &part, route, batch,
-					      &linked);
-		else if (!window_reaches(window, &part, route))
-			ret = -EREMOTEIO;
+		ret = route < 0 ? route :
+			window_map_part(window, &part, route,
+					&range->extents[i],
+					&range->extents[next - 1], batch,
+					&linked);
 	}
-	if (linked.start >= linked.end)
-		return ret;
-	if (!ret)
+	if (linked.start < linked.end && !ret)
 		ret = dma_iova_sync(window->dev, &window->state,
 				    window_offset(window, linked.start),
 				    linked.end - linked.start);
-	if (ret)
-		window_clear(window, linked.start, linked.end, true);
-	else
+	if (!ret) {
 		hmm_blocks_commit(&window->blocks, linked.start >> PAGE_SHIFT,
 				  linked.end >> PAGE_SHIFT);
+		return 0;
+	}
+	iommu_iotlb_gather_init(&gather);
+	window_clear(window, linked.start, linked.end, true, &gather);
+	hmm_range_dma_sync(window, &gather);
 	return ret;
 }
 EXPORT_SYMBOL_GPL(hmm_range_dma_map);
-
-/**
- * hmm_range_dma_stale() - what is to be unmapped before a range is mapped
- * @window: the window
- * @range: as for hmm_range_dma_map()
- * @batch: as for hmm_range_dma_map()
- * @start: (out) first address, in bytes
- * @end: (out) last address (exclusive), in bytes
- *
- * The mm makes a page writable without a call of the notifier. If it is mapped for
- * reading only, and now to be for writing, it has to be unmapped first. The driver
- * does from @start to @end what it does in its invalidate() callback: it clears the
- * device's own entries, then it calls hmm_range_dma_unmap(). The device faults
- * what was there and is not part of @range.
- *
- * Context: Under the driver's lock.
- *
- * Return: Whether there is anything to be unmapped.
- */
-bool hmm_range_dma_stale(struct hmm_dma_window *window,
-			 const struct hmm_range *range,
-			 const struct hmm_dma_batch *batch,
-			 unsigned long *start, unsigned long *end)
-{
-	unsigned int i;
-
-	*start = ULONG_MAX;
-	*end = 0;
-	if (window->direct)
-		return false;
-	for (i = 0; i < range->nr_extents; i++) {
-		unsigned long first, last, addr;
-		struct window_part part;
-		long route = window_part(window, range, i, batch->dir, &part);
-
-		if (route < 0 || route == HMM_PFN_P2PDMA_BUS)
-			continue;
-		for (addr = part.start;
-		     window_missing(window, &part, addr, &first, &last);
-		     addr = last) {
-			if (!hmm_blocks_used(&window->blocks,
-					     first >> PAGE_SHIFT,
-					     last >> PAGE_SHIFT))
-				continue;
-			hmm_range_dma_widen(window, &first, &last);
-			*start = min(*start, first);
-			*end = max(*end, last);
-		}
-	}
-	return *start < *end;
-}
-EXPORT_SYMBOL_GPL(hmm_range_dma_stale);
 
 /**
  * hmm_range_dma_mapped() - what hmm_range_dma_map() has mapped for an extent

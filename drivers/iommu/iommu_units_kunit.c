@@ -259,11 +259,20 @@ static int mock_iotlb_sync_map(struct iommu_domain *domain, unsigned long iova,
 	return 0;
 }
 
+static phys_addr_t mock_iova_to_phys(struct iommu_domain *domain,
+				     dma_addr_t iova)
+{
+	struct mock_request *r = mock_find(to_mock(domain), iova, 1);
+
+	return r ? r->paddr + (iova - r->iova) : 0;
+}
+
 static const struct iommu_domain_ops mock_entries_ops = {
 	.map_pages	= mock_map_pages,
 	.unmap_pages	= mock_unmap_entries,
 	.iotlb_sync	= mock_iotlb_sync,
 	.iotlb_sync_map	= mock_iotlb_sync_map,
+	.iova_to_phys	= mock_iova_to_phys,
 };
 
 static const struct iommu_domain_ops mock_requests_ops = {
@@ -272,6 +281,7 @@ static const struct iommu_domain_ops mock_requests_ops = {
 	.no_split_unmap = true,
 	.iotlb_sync	= mock_iotlb_sync,
 	.iotlb_sync_map	= mock_iotlb_sync_map,
+	.iova_to_phys	= mock_iova_to_phys,
 };
 
 static struct mock_domain *mock_alloc(struct kunit *test, unsigned long pgsizes,
@@ -970,5 +980,6 @@ static struct kunit_suite iommu_units_suite = {
 
 kunit_test_suite(iommu_units_suite);
 
+MODULE_IMPORT_NS("EXPORTED_FOR_KUNIT_TESTING");
 MODULE_DESCRIPTION("KUnit tests for iommu_map_units()");
 MODULE_LICENSE("GPL");

@@ -72,7 +72,8 @@ static int by_pages(struct device *dev, struct hmm_bench_dma *d,
 
 	start = ktime_get_ns();
 	for (i = 0; i < d->npages; i++)
-		if (hmm_dma_map_pfn(dev, &map, i, &p2p) == DMA_MAPPING_ERROR)
+		if (pfns[i] & HMM_PFN_VALID &&
+		    hmm_dma_map_pfn(dev, &map, i, &p2p) == DMA_MAPPING_ERROR)
 			ret = -EIO;
 	d->map_ns = ktime_get_ns() - start;
 
@@ -174,6 +175,8 @@ static unsigned long find_segments(struct hmm_bench_dma *d,
 		unsigned int order = hmm_pfn_to_map_order(pfns[i]);
 		struct segment *last = &s[n - 1];
 
+		if (!(pfns[i] & HMM_PFN_VALID))
+			continue;
 		if (n && last->phys + last->size == phys &&
 		    (order || last->size < SZ_2M - PAGE_SIZE) &&
 		    (phys & ((PAGE_SIZE << order) - 1) || !order)) {
@@ -189,7 +192,8 @@ static unsigned long find_segments(struct hmm_bench_dma *d,
 
 /*
  * HMM_BENCH_LIMIT: nothing but the calls into the DMA API. Where no two
- * neighbours are contiguous all of the IOVA space is still one run to unlink.
+ * neighbours are contiguous all of the IOVA space is still one run to unlink;
+ * where there are gaps it is not, and each call flushes the IOMMU.
  */
 static int by_limit(struct device *dev, struct hmm_bench_dma *d,
 		    unsigned long *pfns)
@@ -230,7 +234,13 @@ static int by_limit(struct device *dev, struct hmm_bench_dma *d,
 	d->map_ns = ktime_get_ns() - start;
 	if (!ret) {
 		start = ktime_get_ns();
-		dma_iova_unlink(dev, &state, skew, size, DMA_BIDIRECTIONAL, attrs);
+		if (!(d->flags & HMM_BENCH_GAPS))
+			dma_iova_unlink(dev, &state, skew, size, DMA_BIDIRECTIONAL,
+					attrs);
+		else
+			for (i = 0; i < n; i++)
+				dma_iova_unlink(dev, &state, skew + s[i].offset,
+						s[i].size, DMA_BIDIRECTIONAL, attrs);
 		d->unmap_ns = ktime_get_ns() - start;
 	}
 	dma_iova_free(dev, &state);
@@ -312,13 +322,14 @@ static int bench_dma(struct hmm_bench_dma *d)
 			     edu ? &edu->dev : NULL;
 	unsigned long *at;
 	int ret;
+	u64 i;
 
 	if (!dev)
 		return -ENODEV;
 	if (!d->npages || d->addr < d->window || !PAGE_ALIGNED(d->addr | d->window) ||
 	    d->addr + (d->npages << PAGE_SHIFT) >
 	    d->window + (d->window_npages << PAGE_SHIFT) ||
-	    (d->flags & ~HMM_BENCH_DIRECT))
+	    (d->flags & ~(HMM_BENCH_DIRECT | HMM_BENCH_GAPS)))
 		return -EINVAL;
 	unsigned long *pfns __free(kvfree) =
 		kvcalloc(d->window_npages, sizeof(*pfns), GFP_KERNEL);
@@ -330,6 +341,12 @@ static int bench_dma(struct hmm_bench_dma *d)
 
 	d->bytes = 0;
 	at = pfns + ((d->addr - d->window) >> PAGE_SHIFT);
+	if (d->flags & HMM_BENCH_GAPS) {
+		if (d->method == HMM_BENCH_GPUSVM)
+			return -EOPNOTSUPP;
+		for (i = 1; i < d->npages; i += 2)
+			at[i] = 0;
+	}
 	switch (d->method) {
 	case HMM_BENCH_PAGES:
 		return by_pages(dev, d, at);

@@ -230,6 +230,42 @@ static void cost(const struct mapping *m)
 	print("walk_warm", m, "_list", l.leaves, l.warm, walked);
 }
 
+static int devdax(void)
+{
+	const char *name = need("HMM_DAX_DEV_1G");
+	int fd = open(name, O_RDWR);
+
+	if (fd < 0)
+		err(1, "%s", name);
+	return fd;
+}
+
+/*
+ * A terabyte of the same GiB, again and again, and no two neighbours contiguous. Dense
+ * output would take an array of 2 GiB.
+ */
+static void terabyte(void)
+{
+	int dev = devdax();
+	const struct mapping m = { "pud_1t", dev, GB(1), 0, 0, 1024, 0 };
+	unsigned long long walked = 0;
+	struct least l;
+	char *p;
+	int run;
+
+	if (!has_list() || (only && strcmp(only, m.name)))
+		return;
+	l = measure(&m, GB(1024), HMM_BENCH_LIST);
+	p = map(&m);
+	fault(&m, p, GB(1024), HMM_BENCH_LIST);
+	for (run = 0; run < 25; run++)
+		at_least(&walked, walk(p, GB(1024) / 4096));
+	munmap(p, GB(1024));
+	printf("walk_warm_%s_list %zu %llu %llu %llu\n", m.name, GB(1024) / 4096, l.leaves,
+	       l.warm, walked);
+	close(dev);
+}
+
 /* Sizes from @step on, doubled each time, to the end of the mapping. */
 static void print_curve(const struct mapping *m, size_t step)
 {
@@ -274,16 +310,6 @@ static void punch(int fd)
 {
 	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096))
 		err(1, "punch");
-}
-
-static int devdax(void)
-{
-	const char *name = need("HMM_DAX_DEV_1G");
-	int fd = open(name, O_RDWR);
-
-	if (fd < 0)
-		err(1, "%s", name);
-	return fd;
 }
 
 /* Anonymous memory is to come in folios of 64 KiB, or else in THPs. */
@@ -383,6 +409,7 @@ struct dma_case {
 	char *addr;
 	size_t size;
 	size_t leaves;
+	int flags;
 };
 
 static int bench_dma = -1;
@@ -399,7 +426,7 @@ static bool dma(const struct dma_case *c, int method, int flags, struct hmm_benc
 			.window_npages = c->window_size / 4096,
 			.addr = (uintptr_t)c->addr,
 			.npages = c->size / 4096,
-			.flags = flags,
+			.flags = flags | c->flags,
 			.method = method,
 		};
 
@@ -446,7 +473,7 @@ static void dma_costs(const struct dma_case *c)
 /* drm_gpusvm_get_pages() at the size that xe's ranges have. */
 static void get_pages_cost(const char *name, char *p, size_t leaves)
 {
-	const struct dma_case c = { name, p, MB(2), p, MB(2), leaves };
+	const struct dma_case c = { name, p, MB(2), p, MB(2), leaves, 0 };
 	struct hmm_bench_dma cost, limit;
 
 	if (only && strcmp(only, name))
@@ -466,14 +493,16 @@ static void each_dma(void)
 	const struct mapping pte = { "pte", file, MB(64), 4096, 0, 0, 0 };
 	char *p = map(&pud), *q = map(&pmd), *r = map(&pte), *f = map_fragmented(file, MB(64));
 	const struct dma_case cases[] = {
-		{ "pud_1g", p, GB(1), p, GB(1), 1 },
+		{ "pud_1g", p, GB(1), p, GB(1), 1, 0 },
 		/* From the second page of a leaf: within a mirror of leaves... */
-		{ "pud_1g_mid", p, GB(2), p + 4096, GB(1), 2 },
+		{ "pud_1g_mid", p, GB(2), p + 4096, GB(1), 2, 0 },
 		/* ...and as the mirror itself. */
-		{ "pud_1g_midwindow", p + 4096, GB(1), p + 4096, GB(1), 2 },
-		{ "pmd_256m", q, MB(256), q, MB(256), 128 },
-		{ "pte_64m", r, MB(64), r, MB(64), 16384 },
-		{ "ptefrag_64m", f, MB(64), f, MB(64), 16384 },
+		{ "pud_1g_midwindow", p + 4096, GB(1), p + 4096, GB(1), 2, 0 },
+		{ "pmd_256m", q, MB(256), q, MB(256), 128, 0 },
+		{ "pte_64m", r, MB(64), r, MB(64), 16384, 0 },
+		{ "ptefrag_64m", f, MB(64), f, MB(64), 16384, 0 },
+		/* Each second page is mapped, all is taken back at once. */
+		{ "ptegap_2m", r, MB(64), r, MB(2), 256, HMM_BENCH_GAPS },
 	};
 	size_t i;
 
@@ -504,9 +533,10 @@ int main(int argc, char **argv)
 		err(1, "/dev/hmm_bench (is hmm_bench.ko loaded?)");
 	if (!strcmp(what, "faults"))
 		each_case(faults);
-	else if (!strcmp(what, "cost"))
+	else if (!strcmp(what, "cost")) {
 		each_case(cost);
-	else if (!strcmp(what, "curves"))
+		terabyte();
+	} else if (!strcmp(what, "curves"))
 		curves();
 	else
 		errx(2, "usage: hmm-bench faults|cost|curves|dma [CASE]");

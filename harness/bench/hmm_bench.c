@@ -228,8 +228,9 @@ static int bench_walk(struct hmm_bench_walk *w)
 
 	if (!w->npages)
 		return -EINVAL;
+	u64 room = min_t(u64, w->npages, SZ_1M);
 	unsigned long *pfns __free(kvfree) =
-		kvcalloc(w->npages, sizeof(*pfns), GFP_KERNEL);
+		kvcalloc(room, sizeof(*pfns), GFP_KERNEL);
 	if (!pfns)
 		return -ENOMEM;
 
@@ -237,7 +238,7 @@ static int bench_walk(struct hmm_bench_walk *w)
 	mmap_read_lock(mm);
 	start = ktime_get_ns();
 	for (; addr < end; addr = ALIGN_DOWN(addr, size) + size) {
-		size = walk(mm, addr, &pfns[(addr - w->addr) >> PAGE_SHIFT]);
+		size = w->leaves < room ? walk(mm, addr, &pfns[w->leaves]) : 0;
 		if (!size)
 			break;
 		w->leaves++;

@@ -50,7 +50,8 @@ struct hmm_bench_fill {
  * @ns: (out) time to go from the top of the page table down to each leaf and
  *	store one word for it
  *
- * Errors: EINVAL (npages is 0), ENOMEM, EFAULT (something is not mapped).
+ * Errors: EINVAL (npages is 0), ENOMEM, EFAULT (something is not mapped, or there are
+ * more than a million leaves).
  */
 struct hmm_bench_walk {
 	__u64 addr;
@@ -65,7 +66,8 @@ struct hmm_bench_walk {
  * @window_npages: (in) its length in pages
  * @addr: (in) start of the range, bytes; it is faulted in for writing
  * @npages: (in) length in pages
- * @flags: (in) HMM_BENCH_DIRECT: the device without IOMMU
+ * @flags: (in) HMM_BENCH_DIRECT: the device without IOMMU; HMM_BENCH_GAPS: every
+ *	second page is left out
  * @method: (in) HMM_BENCH_PAGES: hmm_dma_map_pfn() on each page, dense;
  *	HMM_BENCH_RANGE: hmm_range_dma_map(); HMM_BENCH_LIMIT: links and one sync
  *	over a layout known before, dense; HMM_BENCH_GPUSVM: the loop of
@@ -94,6 +96,7 @@ struct hmm_bench_dma {
 #define HMM_BENCH_WRITE		1
 #define HMM_BENCH_DIRECT	4
 #define HMM_BENCH_LIST		2
+#define HMM_BENCH_GAPS		8
 
 enum {
 	HMM_BENCH_PAGES,

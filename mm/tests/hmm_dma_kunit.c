@@ -263,9 +263,11 @@ static int test_map_dir(struct hmm_dma_test *t, unsigned long start,
 		return ret;
 	t->new = 0;
 	scoped_guard(spinlock, &t->lock) {
-		if (hmm_range_dma_stale(&t->window, &range, &batch, &start, &end))
-			test_take_back(t, start, end);
 		ret = hmm_range_dma_map(&t->window, &range, &batch);
+		if (ret == -EEXIST) {
+			test_take_back(t, batch.stale_start, batch.stale_end);
+			ret = hmm_range_dma_map(&t->window, &range, &batch);
+		}
 		if (!ret)
 			test_tell(t, &range, &batch);
 	}
@@ -619,7 +621,7 @@ static void test_stale(struct kunit *test)
 	set_leaf(t, PMD_PAGES, PMD_ORDER_UL, 0);
 	t->pfns[page] |= HMM_PFN_WRITE;
 	set_leaf(t, page + 4, 0, 8);
-	KUNIT_EXPECT_EQ(test, test_map_carelessly(t, true), -EINVAL);
+	KUNIT_EXPECT_EQ(test, test_map_carelessly(t, true), -EEXIST);
 	expect_leaf(test, page, 0, 3);
 	KUNIT_EXPECT_EQ(test, iommu_iova_to_phys(t->iommu,
 						 iova_of(t, PMD_PAGES)), 0);

@@ -236,6 +236,7 @@ static int svm_kunit_init(struct kunit *test)
 	t->svmm->unmanaged.limit = SVM_KUNIT_UNMANAGED + SVM_KUNIT_UNMANAGED_SIZE;
 	mutex_init(&t->svmm->mutex);
 	mt_init(&t->svmm->windows);
+	iommu_iotlb_gather_init(&t->svmm->gather);
 	mmgrab(current->mm);
 	t->svmm->mm = current->mm;
 
@@ -578,12 +579,65 @@ static void test_dax_edge(struct kunit *test)
 	KUNIT_EXPECT_GT(test, t->clears, 0);
 }
 
+static const struct iommu_domain_ops *svm_kunit_iommu_ops;
+static unsigned int svm_kunit_syncs;
+
+static void svm_kunit_iotlb_sync(struct iommu_domain *domain,
+				 struct iommu_iotlb_gather *gather)
+{
+	svm_kunit_syncs++;
+	svm_kunit_iommu_ops->iotlb_sync(domain, gather);
+}
+
+/* However many windows are unmapped, the IOMMU is flushed once. */
+static void test_many_windows(struct kunit *test)
+{
+	unsigned int nr = *(const unsigned int *)test->param_value;
+	unsigned long addr, start, end, size = NOUVEAU_SVM_WINDOW;
+	struct svm_kunit *t = test->priv;
+	struct iommu_domain_ops ops;
+
+	start = ALIGN(svm_kunit_mmap(test, NULL, 0, (nr + 1) * size, RW,
+				     MAP_PRIVATE | MAP_NORESERVE), size);
+	end = start + nr * size;
+	for (addr = start; addr < end; addr += size) {
+		KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_READ), 0);
+		expect_dma(test, addr, true);
+	}
+	KUNIT_EXPECT_EQ(test, t->svmm->nr_windows, nr);
+	if (t->iommu) {
+		svm_kunit_iommu_ops = t->iommu->ops;
+		ops = *t->iommu->ops;
+		ops.iotlb_sync = svm_kunit_iotlb_sync;
+		t->iommu->ops = &ops;
+		svm_kunit_syncs = 0;
+	}
+	KUNIT_EXPECT_EQ(test, vm_munmap(start, end - start), 0);
+	if (t->iommu) {
+		t->iommu->ops = svm_kunit_iommu_ops;
+		KUNIT_EXPECT_EQ(test, svm_kunit_syncs, 1);
+	}
+	for (addr = start; addr < end; addr += size)
+		expect_no_page(test, addr);
+	KUNIT_EXPECT_EQ(test, t->clears, nr);
+}
+
+static const unsigned int svm_kunit_windows[] = { 1, 8, 64 };
+
+static void svm_kunit_windows_desc(const unsigned int *nr, char *desc)
+{
+	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "%u windows", *nr);
+}
+
+KUNIT_ARRAY_PARAM(svm_kunit_windows, svm_kunit_windows, svm_kunit_windows_desc);
+
 static struct kunit_case svm_kunit_cases[] = {
 	KUNIT_CASE(test_anon),
 	KUNIT_CASE(test_read_only),
 	KUNIT_CASE(test_atomic),
 	KUNIT_CASE(test_migrate),
 	KUNIT_CASE(test_errors),
+	KUNIT_CASE_PARAM(test_many_windows, svm_kunit_windows_gen_params),
 	/* Before test_dax punches holes. */
 	KUNIT_CASE(test_dax_edge),
 	KUNIT_CASE(test_dax),

@@ -1237,6 +1237,10 @@ static const char *no_fault_injection(void)
 	if (FAIL_PAGES &&
 	    write_text("/sys/kernel/debug/fail_page_alloc/min-order", "0"))
 		return "no CONFIG_FAIL_PAGE_ALLOC in debugfs";
+	/* The record is allocated where that may sleep. */
+	if (FAIL_PAGES &&
+	    write_text("/sys/kernel/debug/failslab/ignore-gfp-wait", "N"))
+		return "no CONFIG_FAILSLAB in debugfs";
 	return NULL;
 }
 
@@ -1323,7 +1327,7 @@ TEST_F_TIMEOUT(hmm_dma, no_memory, 120)
 			ASSERT_TRUE(translated(self->dma, self->map + i,
 					       self->leaf, true, -1));
 		if (!reached) {
-			/* A table of the record's and one of the IOMMU's. */
+			/* A node of the record and a table of the IOMMU. */
 			TH_LOG("%u failures", failed);
 			ASSERT_GE(failed, 2);
 			return;
