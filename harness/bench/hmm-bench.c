@@ -531,14 +531,15 @@ int main(int argc, char **argv)
 	bench = open("/dev/hmm_bench", O_RDWR);
 	if (bench < 0)
 		err(1, "/dev/hmm_bench (is hmm_bench.ko loaded?)");
-	if (!strcmp(what, "faults"))
+	if (!strcmp(what, "faults")) {
 		each_case(faults);
-	else if (!strcmp(what, "cost")) {
+	} else if (!strcmp(what, "cost")) {
 		each_case(cost);
 		terabyte();
-	} else if (!strcmp(what, "curves"))
+	} else if (!strcmp(what, "curves")) {
 		curves();
-	else
+	} else {
 		errx(2, "usage: hmm-bench faults|cost|curves|dma [CASE]");
+	}
 	return 0;
 }

@@ -224,11 +224,11 @@ static int bench_walk(struct hmm_bench_walk *w)
 	unsigned long addr = w->addr, end = addr + (w->npages << PAGE_SHIFT);
 	struct mm_struct *mm = current->mm;
 	unsigned long size = PAGE_SIZE;
+	u64 room = min_t(u64, w->npages, SZ_1M);
 	u64 start;
 
 	if (!w->npages)
 		return -EINVAL;
-	u64 room = min_t(u64, w->npages, SZ_1M);
 	unsigned long *pfns __free(kvfree) =
 		kvcalloc(room, sizeof(*pfns), GFP_KERNEL);
 	if (!pfns)

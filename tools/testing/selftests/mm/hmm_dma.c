@@ -24,6 +24,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -38,6 +39,7 @@
 #include <linux/mman.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -1251,23 +1253,26 @@ static const char *no_fault_injection(void)
 static long dma_map_failing(int dma, char *addr, size_t size, int n,
 			    int *reached)
 {
+	/* Opened before: that takes memory as well. */
+	int fd = open(FAIL_NTH, O_RDWR);
 	char text[16] = "";
-	int fd;
-	long ret;
+	long ret = 0;
 
 	snprintf(text, sizeof(text), "%d", n);
-	*reached = write_text(FAIL_NTH, text);
-	if (*reached)
-		return 0;
+	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text)) {
+		*reached = -errno ?: -EIO;
+		goto out;
+	}
 	ret = dma_map(dma, addr, size, HMM_DMA_MAP_WRITE);
-	fd = open(FAIL_NTH, O_RDWR);
 	memset(text, 0, sizeof(text));
-	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0 ||
-	    write(fd, "0", 1) != 1)
+	if (pread(fd, text, sizeof(text) - 1, 0) <= 0 ||
+	    pwrite(fd, "0", 1, 0) != 1)
 		*reached = -errno ?: -EIO;
 	else
 		*reached = !atoi(text);
-	close(fd);
+out:
+	if (fd >= 0)
+		close(fd);
 	return ret;
 }
 
@@ -1864,6 +1869,131 @@ static int move_to_device(int nr, char *page)
 		return -1;
 	}
 	return fd;
+}
+
+/* A line of a file of the group, or its only number; -1: there is none. */
+static long memcg_read(const char *group, const char *file, const char *format)
+{
+	char path[128], line[128];
+	long bytes = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", group, file);
+	f = fopen(path, "r");
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, format, &bytes) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return bytes;
+}
+
+static long memcg_slab(const char *group)
+{
+	return memcg_read(group, "memory.stat", "slab_unreclaimable %ld");
+}
+
+/* Wait until it is @less at the most, or @more at the least; that takes seconds. */
+static bool memcg_slab_is(const char *group, long less, long more)
+{
+	long bytes;
+
+	for (int i = 0; i < 100; i++) {
+		bytes = memcg_slab(group);
+		if (bytes >= 0 && (bytes <= less || bytes >= more))
+			return true;
+		usleep(100000);
+	}
+	ksft_print_msg("slab_unreclaimable is %ld\n", bytes);
+	return false;
+}
+
+/* More than what is charged ahead for each CPU. */
+#define MEMCG_NODES	4096
+#define MEMCG_NODE	256	/* bytes that a node of the record has at least */
+
+/*
+ * The record is charged to the process, and comes back. A process that has no memory
+ * for it is treated as any other that needs too much.
+ */
+TEST(memcg)
+{
+	char mount_point[] = "/tmp/hmm_dma_XXXXXX", group[64], path[128], limit[32];
+	size_t page = psize(), size = MEMCG_NODES * MB(2);
+	int status, in[2], out[2];
+	char step;
+	pid_t pid;
+	long slab;
+
+	if (access(EDU, F_OK))
+		SKIP(return, "no " EDU);
+	ASSERT_NE(mkdtemp(mount_point), NULL);
+	if (mount("none", mount_point, "cgroup2", 0, NULL)) {
+		rmdir(mount_point);
+		SKIP(return, "no cgroup2");
+	}
+	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", mount_point);
+	ASSERT_EQ(write_text(path, "+memory"), 0);
+	snprintf(group, sizeof(group), "%s/hmm_dma", mount_point);
+	ASSERT_EQ(mkdir(group, 0700), 0);
+	snprintf(path, sizeof(path), "%s/cgroup.procs", group);
+	ASSERT_EQ(pipe(in) | pipe(out), 0);
+
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		char *map;
+		int dma;
+
+		if (write_text(path, "0"))
+			_exit(1);
+		map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE |
+			   MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		dma = open(EDU, O_RDWR);
+		if (dma < 0 || map == MAP_FAILED ||
+		    madvise(map, size, MADV_NOHUGEPAGE) ||
+		    dma_mirror(dma, map, size))
+			_exit(2);
+		for (size_t at = 0; at < size; at += MB(2))
+			map[at] = 1;
+		/* Map, unmap, and map again when told so. */
+		for (int round = 0; round < 3; round++) {
+			if (write(out[1], "x", 1) != 1 || read(in[0], &step, 1) != 1)
+				_exit(3);
+			for (size_t at = 0; at < size; at += MB(2))
+				if (round == 1 ? dma_unmap(dma, map + at, page) :
+				    dma_map(dma, map + at, page,
+					    HMM_DMA_MAP_WRITE) != 1)
+					_exit(4);
+		}
+		_exit(5);
+	}
+
+	ASSERT_EQ(read(out[0], &step, 1), 1);
+	slab = memcg_slab(group);
+	ASSERT_GE(slab, 0);
+	ASSERT_EQ(write(in[1], "x", 1), 1);
+	ASSERT_EQ(read(out[0], &step, 1), 1);
+	ASSERT_TRUE(memcg_slab_is(group, -1, slab + MEMCG_NODES * MEMCG_NODE));
+	ASSERT_EQ(write(in[1], "x", 1), 1);
+	ASSERT_EQ(read(out[0], &step, 1), 1);
+	ASSERT_TRUE(memcg_slab_is(group, slab + MEMCG_NODES * MEMCG_NODE / 4,
+				  LONG_MAX));
+
+	/* What it has by now, and no more. */
+	snprintf(limit, sizeof(limit), "%ld",
+		 memcg_read(group, "memory.current", "%ld"));
+	snprintf(path, sizeof(path), "%s/memory.max", group);
+	ASSERT_EQ(write_text(path, limit), 0);
+	ASSERT_EQ(write(in[1], "x", 1), 1);
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	ASSERT_TRUE(WIFSIGNALED(status)) {
+		TH_LOG("status %#x", status);
+	}
+	ASSERT_EQ(WTERMSIG(status), SIGKILL);
+	ASSERT_EQ(rmdir(group), 0);
+	ASSERT_EQ(umount(mount_point), 0);
+	ASSERT_EQ(rmdir(mount_point), 0);
 }
 
 /* Other devices' private memory: is left out, and comes back for an access. */
