@@ -59,7 +59,7 @@ static const struct drm_gpusvm_ops bench_ops = {
 
 int bench_get_pages(struct device *dev, struct hmm_bench_dma *d)
 {
-	static const unsigned long chunks[] = { SZ_2M, SZ_64K, SZ_4K };
+	const unsigned long chunks[] = { d->npages << PAGE_SHIFT, SZ_64K, SZ_4K };
 	struct drm_device drm = { .dev = dev };
 	struct drm_gpusvm_pages pages = { .drm = &drm };
 	struct drm_gpusvm_ctx ctx = {};
@@ -90,7 +90,8 @@ int bench_get_pages(struct device *dev, struct hmm_bench_dma *d)
 	d->map_ns = ktime_get_ns() - start;
 	if (ret)
 		goto out;
-	d->bytes = d->npages * sizeof(*pages.dma_addr);
+	d->bytes = is_vmalloc_addr(pages.dma_addr) ?
+		   d->npages * sizeof(*pages.dma_addr) : ksize(pages.dma_addr);
 
 	start = ktime_get_ns();
 	drm_gpusvm_unmap_pages(&gpusvm, &pages, d->npages, &ctx);

@@ -470,10 +470,10 @@ static void dma_costs(const struct dma_case *c)
 	}
 }
 
-/* drm_gpusvm_get_pages() at the size that xe's ranges have. */
-static void get_pages_cost(const char *name, char *p, size_t leaves)
+/* drm_gpusvm_get_pages(); xe's ranges have 2 MiB. */
+static void get_pages_cost(const char *name, char *p, size_t size, size_t leaves)
 {
-	const struct dma_case c = { name, p, MB(2), p, MB(2), leaves, 0 };
+	const struct dma_case c = { name, p, size, p, size, leaves, 0 };
 	struct hmm_bench_dma cost, limit;
 
 	if (only && strcmp(only, name))
@@ -512,8 +512,9 @@ static void each_dma(void)
 	for (i = 0; i < ARRAY_SIZE(cases); i++)
 		if (!only || !strcmp(only, cases[i].name))
 			dma_costs(&cases[i]);
-	get_pages_cost("gpusvm_get_pages_pmd_2m", q, 1);
-	get_pages_cost("gpusvm_get_pages_pte_2m", r + MB(2) - 4096, 512);
+	get_pages_cost("gpusvm_get_pages_pud_1g", p, GB(1), 1);
+	get_pages_cost("gpusvm_get_pages_pmd_2m", q, MB(2), 1);
+	get_pages_cost("gpusvm_get_pages_pte_2m", r + MB(2) - 4096, MB(2), 512);
 	close(file);
 	close(dev);
 }

@@ -72,7 +72,7 @@ struct hmm_bench_walk {
  *	HMM_BENCH_RANGE: hmm_range_dma_map(); HMM_BENCH_LIMIT: links and one sync
  *	over a layout known before, dense; HMM_BENCH_GPUSVM: the loop of
  *	drm_gpusvm, one link for each leaf; HMM_BENCH_GET_PAGES: drm_gpusvm itself,
- *	which finds the pages again, all of its code for a range of 2 MiB
+ *	which finds the pages again, all of its code for one range
  * @map_ns: (out) time to map
  * @unmap_ns: (out) time to take back
  * @bytes: (out) what the driver keeps for the mapping, 0 for HMM_BENCH_LIMIT
