@@ -154,11 +154,12 @@ static int test_hmm_dma_create_window(struct test_hmm_dma_mirror *mirror,
 	    size > TASK_SIZE - win->addr)
 		return -EINVAL;
 
-	mirror->ptes = kvcalloc(win->npages, sizeof(*mirror->ptes), GFP_KERNEL);
+	mirror->ptes = kvcalloc(win->npages, sizeof(*mirror->ptes),
+				GFP_KERNEL | __GFP_NOWARN);
 	if (!mirror->ptes)
 		return -ENOMEM;
 	ret = hmm_dma_window_init(&mirror->window, mirror->hdev->dev, start,
-				  start + size);
+				  start + size, NULL);
 	if (ret)
 		goto err_ptes;
 	mirror->invalidations = 0;

@@ -102,11 +102,10 @@ static inline long window_route(struct device *dev, unsigned long entry)
 
 /* ---- links ---- */
 
-/* What is unlinked next, neighbours in the window, and what is to be flushed. */
+/* What is unlinked next, or linked, neighbours in the window. */
 struct window_run {
 	struct hmm_dma_window	*window;
 	unsigned long		start, end;	/* addresses, in the window */
-	struct iommu_iotlb_gather *gather;
 };
 
 static void window_unlink(struct window_run *run, unsigned long start,
@@ -114,7 +113,7 @@ static void window_unlink(struct window_run *run, unsigned long start,
 {
 	dma_iova_unlink_nosync(run->window->dev, &run->window->state,
 			       window_offset(run->window, start), end - start,
-			       run->gather);
+			       run->window->gather);
 }
 
 /* hmm_blocks_clear() has cleared some pages. */
@@ -134,10 +133,9 @@ static void window_gone(unsigned long start, unsigned long end, void *data)
 
 /* Take back a range, or what was claimed in it. */
 static void window_clear(struct hmm_dma_window *window, unsigned long start,
-			 unsigned long end, bool fresh,
-			 struct iommu_iotlb_gather *gather)
+			 unsigned long end, bool fresh)
 {
-	struct window_run run = { .window = window, .gather = gather };
+	struct window_run run = { .window = window };
 
 	hmm_blocks_clear(&window->blocks, start >> PAGE_SHIFT,
 			 end >> PAGE_SHIFT, fresh, window_gone, &run);
@@ -177,42 +175,39 @@ bool hmm_range_dma_widen(struct hmm_dma_window *window,
 EXPORT_SYMBOL_GPL(hmm_range_dma_widen);
 
 /**
- * hmm_range_dma_unmap_nosync() - hmm_range_dma_unmap() of several windows
+ * hmm_range_dma_unmap_nosync() - hmm_range_dma_unmap() without its flush
  * @window: the window
  * @start: first address, in bytes
  * @end: last address (exclusive), in bytes
- * @gather: what is to be flushed, initialized by iommu_iotlb_gather_init(); for
- *	windows of one device
  *
- * What of it is mapped may be reachable until hmm_range_dma_sync() has returned,
- * which flushes the IOMMU once for all windows, if its driver can. So a notifier
- * that has an invalidate_start() calls this there, and hmm_range_dma_sync() in
- * invalidate_finish(). Nothing is mapped there in between, nor is the window
- * destroyed: both wait for the end of the invalidation anyway.
+ * For windows that share a gather, see hmm_dma_window_init(). What of it is mapped
+ * may be reachable until hmm_range_dma_sync() has returned for any of them, which
+ * flushes the IOMMU once for all, if its driver can. A notifier calls this in
+ * invalidate_start(), and hmm_range_dma_sync() in invalidate_finish(), also if
+ * there was nothing to unmap: another invalidation, that has not finished, may have
+ * unmapped it. Nothing must be mapped there before, which is so if
+ * invalidate_start() has called mmu_interval_set_seq().
  *
- * Context: As hmm_range_dma_unmap(); @gather has a lock as well.
+ * Context: As for hmm_range_dma_unmap().
  */
 void hmm_range_dma_unmap_nosync(struct hmm_dma_window *window,
-				unsigned long start, unsigned long end,
-				struct iommu_iotlb_gather *gather)
+				unsigned long start, unsigned long end)
 {
 	if (!window->direct && hmm_range_dma_widen(window, &start, &end))
-		window_clear(window, start, end, false, gather);
+		window_clear(window, start, end, false);
 }
 EXPORT_SYMBOL_GPL(hmm_range_dma_unmap_nosync);
 
 /**
  * hmm_range_dma_sync() - the end of hmm_range_dma_unmap_nosync()
- * @window: any of the windows
- * @gather: what is to be flushed; afterwards it is nothing
+ * @window: any of the windows that share a gather
  *
- * Context: Any, under the lock of @gather. Does not sleep.
+ * Context: Any, under the driver's lock. Does not sleep.
  */
-void hmm_range_dma_sync(struct hmm_dma_window *window,
-			struct iommu_iotlb_gather *gather)
+void hmm_range_dma_sync(struct hmm_dma_window *window)
 {
 	if (!window->direct)
-		dma_iova_unlink_sync(window->dev, gather);
+		dma_iova_unlink_sync(window->dev, window->gather);
 }
 EXPORT_SYMBOL_GPL(hmm_range_dma_sync);
 
@@ -232,17 +227,23 @@ EXPORT_SYMBOL_GPL(hmm_range_dma_sync);
 void hmm_range_dma_unmap(struct hmm_dma_window *window, unsigned long start,
 			 unsigned long end)
 {
-	struct iommu_iotlb_gather gather;
-
-	if (window->direct)
-		return;
-	iommu_iotlb_gather_init(&gather);
-	hmm_range_dma_unmap_nosync(window, start, end, &gather);
-	hmm_range_dma_sync(window, &gather);
+	hmm_range_dma_unmap_nosync(window, start, end);
+	hmm_range_dma_sync(window);
 }
 EXPORT_SYMBOL_GPL(hmm_range_dma_unmap);
 
 /* ---- mapping ---- */
+
+/* @start and @end of the range are those of the last of several lists. */
+static inline unsigned long list_start(const struct hmm_range *range)
+{
+	return range->extents[0].start;
+}
+
+static inline unsigned long list_end(const struct hmm_range *range)
+{
+	return range->extents[range->nr_extents - 1].end;
+}
 
 /* A stretch of blocks of one extent, or of some that follow on one another. */
 struct window_part {
@@ -292,7 +293,10 @@ static unsigned int window_parts(const struct hmm_dma_window *window,
 	*route = window_part(window, range, i, dir, part);
 	if (*route)
 		return i + 1;
-	while (++i < range->nr_extents && extents[i].start == part->end &&
+	/* The one before may have been completed to where this one is. */
+	while (++i < range->nr_extents &&
+	       extents[i].start == extents[i - 1].end &&
+	       extents[i].start == part->end &&
 	       !((extents[i].hmm_pfn ^ flags) & HMM_PFN_FLAGS) &&
 	       !window_route(window->dev, extents[i].hmm_pfn))
 		part->end = min(ALIGN(extents[i].end, PAGE_SIZE << part->order),
@@ -314,8 +318,9 @@ static bool window_stale(struct hmm_dma_window *window,
 	unsigned int i;
 
 	/* Most often nothing is mapped there. */
-	if (!hmm_blocks_used(blocks, ALIGN_DOWN(range->start, size) >> PAGE_SHIFT,
-			     ALIGN(range->end, size) >> PAGE_SHIFT))
+	first = ALIGN_DOWN(list_start(range), size) >> PAGE_SHIFT;
+	last = ALIGN(list_end(range), size) >> PAGE_SHIFT;
+	if (!hmm_blocks_used(blocks, first, last))
 		return false;
 	batch->stale_start = ULONG_MAX;
 	batch->stale_end = 0;
@@ -391,7 +396,8 @@ static int window_map_part(struct hmm_dma_window *window,
 						 addr >> PAGE_SHIFT,
 						 end >> PAGE_SHIFT, true,
 						 window_nothing, NULL);
-				return ret;
+				/* That would be to take back what is not there. */
+				return ret == -EEXIST ? -EADDRINUSE : ret;
 			}
 			linked->end = max(linked->end, stop);
 		}
@@ -429,8 +435,9 @@ static int window_reaches(const struct hmm_dma_window *window,
 /**
  * hmm_range_dma_map() - map what hmm_range_fault() has listed
  * @window: the window
- * @range: after a successful hmm_range_fault(), with a list of extents; all of it
- *	is in the window
+ * @range: after a successful hmm_range_fault(), with a list of extents in ascending
+ *	order, or several lists one behind the other; all in the window. Where they
+ *	begin and end is in the list only, not in @start and @end
  * @batch: what hmm_range_dma_prepare() has prepared for this list
  *
  * Maps the leaves that are listed, each of them as far as it is in the window: for
@@ -455,8 +462,8 @@ static int window_reaches(const struct hmm_dma_window *window,
  * taken back, and nothing else is.
  *
  * * %-EEXIST - Something is in the way, see above.
- * * %-EINVAL - The range is not in the window, has no list, or one with extents whose
- *   leaves overlap.
+ * * %-EINVAL - The list is empty, or not in the window, or a list begins in the leaf
+ *   that the one before ended in and says something else of it: fault again.
  * * %-ENOMEM - No memory for the IOMMU's page table, or nothing was prepared.
  * * %-EREMOTEIO - The range has memory that the device cannot reach, such as that of
  *   some other PCI device, or of a type that HMM does not know.
@@ -467,12 +474,11 @@ int hmm_range_dma_map(struct hmm_dma_window *window,
 		      struct hmm_dma_batch *batch)
 {
 	struct window_run linked = { .start = ULONG_MAX };
-	struct iommu_iotlb_gather gather;
 	unsigned int i, next;
 	int ret = 0;
 
-	if (range->start < window->start || range->end > window->end ||
-	    !range->nr_extents)
+	if (!range->nr_extents || list_start(range) < window->start ||
+	    list_end(range) > window->end)
 		return -EINVAL;
 	if (window->direct)
 		return window_reaches(window, range, batch->dir);
@@ -501,9 +507,8 @@ int hmm_range_dma_map(struct hmm_dma_window *window,
 				  linked.end >> PAGE_SHIFT);
 		return 0;
 	}
-	iommu_iotlb_gather_init(&gather);
-	window_clear(window, linked.start, linked.end, true, &gather);
-	hmm_range_dma_sync(window, &gather);
+	window_clear(window, linked.start, linked.end, true);
+	hmm_range_dma_sync(window);
 	return ret;
 }
 EXPORT_SYMBOL_GPL(hmm_range_dma_map);
@@ -585,7 +590,8 @@ int hmm_range_dma_prepare(const struct hmm_dma_window *window,
 		return 0;
 	for (i = 0; i < range->nr_extents; i++) {
 		const struct hmm_extent *extent = &range->extents[i];
-		unsigned int order = hmm_pfn_to_map_order(extent->hmm_pfn);
+		unsigned int order = min(hmm_pfn_to_map_order(extent->hmm_pfn),
+					 window->order);
 
 		if (extent->hmm_pfn & HMM_PFN_VALID)
 			nr += hmm_blocks_count_nodes(extent->start >> PAGE_SHIFT,
@@ -619,9 +625,12 @@ EXPORT_SYMBOL_GPL(hmm_range_dma_finish);
  * @dev: the device
  * @start: first address, in bytes, page aligned
  * @end: last address (exclusive), in bytes, page aligned
+ * @gather: what several windows of the device flush together by
+ *	hmm_range_dma_sync(), initialized by iommu_iotlb_gather_init(); NULL: there
+ *	is one window. Such windows have one lock.
  *
  * Behind an IOMMU this takes DMA address space as large as the window, congruent to
- * the addresses modulo the largest leaf that fits into it.
+ * the addresses modulo PUD_SIZE or PMD_SIZE if the window is that large.
  *
  * Context: Process context, may sleep.
  *
@@ -634,7 +643,8 @@ EXPORT_SYMBOL_GPL(hmm_range_dma_finish);
  *   bounce buffers, or its IOMMU has larger pages than the CPU.
  */
 int hmm_dma_window_init(struct hmm_dma_window *window, struct device *dev,
-			unsigned long start, unsigned long end)
+			unsigned long start, unsigned long end,
+			struct iommu_iotlb_gather *gather)
 {
 	bool dma_need_sync = false;
 	size_t reach;
@@ -654,6 +664,8 @@ int hmm_dma_window_init(struct hmm_dma_window *window, struct device *dev,
 	window->dev = dev;
 	window->start = start;
 	window->end = end;
+	iommu_iotlb_gather_init(&window->own);
+	window->gather = gather ?: &window->own;
 	if (end - start >= PUD_SIZE)
 		window->order = PUD_SHIFT - PAGE_SHIFT;
 	else if (end - start >= PMD_SIZE)
@@ -663,8 +675,10 @@ int hmm_dma_window_init(struct hmm_dma_window *window, struct device *dev,
 	if (!dma_iova_try_alloc(dev, &window->state, 0,
 				window->skew + (end - start))) {
 		if (dma_direct_addr(dev, page_to_phys(ZERO_PAGE(0)), PAGE_SIZE,
-				    0) == DMA_MAPPING_ERROR)
+				    0) == DMA_MAPPING_ERROR) {
+			memset(window, 0, sizeof(*window));
 			return -ENOSPC;
+		}
 		window->direct = true;
 		/* Nothing is a block, the order is the leaf's. */
 		window->order = BITS_PER_LONG;

@@ -138,7 +138,7 @@ static int by_range(struct device *dev, struct hmm_bench_dma *d,
 		return -ENOMEM;
 	range.nr_extents = list(d, pfns, range.extents);
 	ret = hmm_dma_window_init(&window, dev, d->window, d->window +
-				  (d->window_npages << PAGE_SHIFT));
+				  (d->window_npages << PAGE_SHIFT), NULL);
 	if (ret)
 		goto out;
 	start = ktime_get_ns();

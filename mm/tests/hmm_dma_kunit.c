@@ -141,7 +141,7 @@ static int hmm_dma_test_init(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, dma_set_mask_and_coherent(t->dev,
 							DMA_BIT_MASK(64)), 0);
 	ret = hmm_dma_window_init(&t->window, t->dev, WINDOW,
-				  WINDOW + WINDOW_SIZE);
+				  WINDOW + WINDOW_SIZE, NULL);
 	if (ret == -EOPNOTSUPP)
 		kunit_skip(test, "DMA is not coherent here");
 	KUNIT_ASSERT_EQ(test, ret, 0);
@@ -170,7 +170,7 @@ static int hmm_dma_iommu_test_init(struct kunit *test)
 	t->iommu = iommu_get_domain_for_dev(t->dev);
 	KUNIT_ASSERT_NOT_NULL(test, t->iommu);
 	KUNIT_ASSERT_EQ(test, hmm_dma_window_init(&t->window, t->dev, WINDOW,
-						  WINDOW + WINDOW_SIZE), 0);
+						  WINDOW + WINDOW_SIZE, NULL), 0);
 	KUNIT_ASSERT_FALSE(test, t->window.direct);
 	return 0;
 }
@@ -664,7 +664,7 @@ static void test_small_window(struct kunit *test)
 	unsigned long i;
 
 	KUNIT_ASSERT_EQ(test, 0, hmm_dma_window_init(&window, t->dev,
-						     extent.start, extent.end));
+						     extent.start, extent.end, NULL));
 	KUNIT_EXPECT_EQ(test, hmm_range_dma_prepare(&window, &range, &batch), 0);
 	KUNIT_EXPECT_EQ(test, hmm_range_dma_map(&window, &range, &batch), 0);
 	KUNIT_EXPECT_TRUE(test, hmm_range_dma_mapped(&window, &range, &batch, 0,
@@ -683,6 +683,122 @@ static void test_small_window(struct kunit *test)
 	hmm_range_dma_unmap(&window, window.start, window.end);
 	hmm_range_dma_finish(&batch);
 	hmm_dma_window_destroy(&window);
+}
+
+/* It is over two leaves: there is a node of the record for the pages of each. */
+static void test_small_window_two_leaves(struct kunit *test)
+{
+	struct hmm_dma_test *t = test->priv;
+	unsigned long pfn = page_to_pfn(t->ram);
+	struct hmm_dma_batch batch = { .dir = DMA_TO_DEVICE };
+	struct mmu_interval_notifier notifier = {};
+	unsigned long start = WINDOW + PMD_SIZE - 2 * PAGE_SIZE;
+	struct hmm_extent extents[] = {
+		{ start, WINDOW + PMD_SIZE, (PMD_FLAGS | pfn) + PMD_PAGES - 2 },
+		{ WINDOW + PMD_SIZE, start + 4 * PAGE_SIZE, PMD_FLAGS | pfn },
+	};
+	struct hmm_range range = {
+		.notifier = &notifier,
+		.extents = extents,
+		.nr_extents = ARRAY_SIZE(extents),
+	};
+	struct hmm_dma_window window;
+
+	KUNIT_ASSERT_EQ(test, 0, hmm_dma_window_init(&window, t->dev, start,
+						     start + 4 * PAGE_SIZE, NULL));
+	KUNIT_EXPECT_EQ(test, hmm_range_dma_prepare(&window, &range, &batch), 0);
+	KUNIT_EXPECT_EQ(test, hmm_range_dma_map(&window, &range, &batch), 0);
+	hmm_range_dma_unmap(&window, window.start, window.end);
+	hmm_range_dma_finish(&batch);
+	hmm_dma_window_destroy(&window);
+}
+
+/* Two lists in one array; where the second begins the first leaf has ended. */
+static void test_two_lists(struct kunit *test)
+{
+	struct hmm_dma_test *t = test->priv;
+	unsigned long pfn = page_to_pfn(t->ram);
+	struct hmm_dma_batch batch = { .dir = DMA_TO_DEVICE };
+	struct mmu_interval_notifier notifier = {};
+	struct hmm_extent extents[] = {
+		{ WINDOW + 5 * PAGE_SIZE, WINDOW + 6 * PAGE_SIZE,
+		  (PMD_FLAGS | pfn) + 5 },
+		{ WINDOW + PMD_SIZE, WINDOW + PMD_SIZE + PAGE_SIZE,
+		  PMD_FLAGS | pfn },
+	};
+	struct hmm_range range = {
+		.notifier = &notifier,
+		/* Of the second. */
+		.start = WINDOW + PMD_SIZE,
+		.end = WINDOW + PMD_SIZE + PAGE_SIZE,
+		.extents = extents,
+		.nr_extents = ARRAY_SIZE(extents),
+	};
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		KUNIT_EXPECT_EQ(test, 0, hmm_range_dma_prepare(&t->window, &range,
+							       &batch));
+		KUNIT_EXPECT_EQ(test, hmm_range_dma_map(&t->window, &range, &batch),
+				i ? -EEXIST : 0);
+		hmm_range_dma_finish(&batch);
+		/* For writing the first time: both are in the way. */
+		batch.dir = DMA_BIDIRECTIONAL;
+		extents[0].hmm_pfn |= HMM_PFN_WRITE;
+		extents[1].hmm_pfn |= HMM_PFN_WRITE;
+	}
+	KUNIT_EXPECT_EQ(test, batch.stale_start, WINDOW);
+	KUNIT_EXPECT_EQ(test, batch.stale_end, WINDOW + 2 * PMD_SIZE);
+	for (i = 0; i < 2 * PMD_PAGES; i += 7)
+		KUNIT_EXPECT_EQ(test, iommu_iova_to_phys(t->iommu, iova_of(t, i)),
+				page_to_phys(t->ram) + i % PMD_PAGES * PAGE_SIZE);
+}
+
+/* Of two windows that are flushed together, none is flushed alone. */
+static void test_two_windows(struct kunit *test)
+{
+	struct hmm_dma_test *t = test->priv;
+	struct hmm_dma_batch batch = { .dir = DMA_TO_DEVICE };
+	struct mmu_interval_notifier notifier = {};
+	struct hmm_extent extent = {
+		.hmm_pfn = HMM_PFN_VALID | page_to_pfn(t->ram),
+	};
+	struct hmm_range range = {
+		.notifier = &notifier,
+		.extents = &extent,
+		.nr_extents = 1,
+	};
+	struct iommu_iotlb_gather gather;
+	struct hmm_dma_window windows[2];
+	unsigned int i;
+
+	iommu_iotlb_gather_init(&gather);
+	for (i = 0; i < 2; i++) {
+		extent.start = WINDOW + i * PMD_SIZE;
+		extent.end = extent.start + PAGE_SIZE;
+		KUNIT_ASSERT_EQ(test, 0,
+				hmm_dma_window_init(&windows[i], t->dev,
+						    extent.start,
+						    extent.start + PMD_SIZE,
+						    &gather));
+		KUNIT_EXPECT_EQ(test, 0, hmm_range_dma_prepare(&windows[i], &range,
+							       &batch));
+		KUNIT_EXPECT_EQ(test, 0, hmm_range_dma_map(&windows[i], &range,
+							   &batch));
+		hmm_range_dma_finish(&batch);
+	}
+	hmm_range_dma_unmap_nosync(&windows[0], WINDOW, WINDOW + PAGE_SIZE);
+	KUNIT_EXPECT_LT(test, gather.start, gather.end);
+	/* Nothing is mapped there any more, but it has to be flushed. */
+	hmm_range_dma_unmap(&windows[0], WINDOW, WINDOW + PAGE_SIZE);
+	KUNIT_EXPECT_GT(test, gather.start, gather.end);
+
+	hmm_range_dma_unmap_nosync(&windows[1], extent.start, extent.end);
+	KUNIT_EXPECT_LT(test, gather.start, gather.end);
+	hmm_range_dma_sync(&windows[0]);
+	KUNIT_EXPECT_GT(test, gather.start, gather.end);
+	for (i = 0; i < 2; i++)
+		hmm_dma_window_destroy(&windows[i]);
 }
 
 /* What is no range of the window is refused, and nothing of it is mapped. */
@@ -722,11 +838,11 @@ static void test_not_in_window(struct kunit *test)
 	expect_all_nothing(test);
 
 	KUNIT_EXPECT_EQ(test, -EINVAL,
-			hmm_dma_window_init(&window, t->dev, WINDOW, WINDOW));
+			hmm_dma_window_init(&window, t->dev, WINDOW, WINDOW, NULL));
 	KUNIT_EXPECT_EQ(test, -EINVAL,
-			hmm_dma_window_init(&window, t->dev, WINDOW + 1, end));
+			hmm_dma_window_init(&window, t->dev, WINDOW + 1, end, NULL));
 	KUNIT_EXPECT_EQ(test, -EINVAL,
-			hmm_dma_window_init(&window, t->dev, WINDOW, end - 1));
+			hmm_dma_window_init(&window, t->dev, WINDOW, end - 1, NULL));
 }
 
 static int test_alloc(struct hmm_dma_test *t)
@@ -735,7 +851,7 @@ static int test_alloc(struct hmm_dma_test *t)
 	int ret;
 
 	ret = hmm_dma_window_init(&window, t->dev, WINDOW,
-				  WINDOW + WINDOW_SIZE);
+				  WINDOW + WINDOW_SIZE, NULL);
 	if (!ret)
 		hmm_dma_window_destroy(&window);
 	return ret;
@@ -946,6 +1062,9 @@ static struct kunit_case hmm_dma_iommu_test_cases[] = {
 	KUNIT_CASE(test_replace),
 	KUNIT_CASE(test_stale),
 	KUNIT_CASE(test_small_window),
+	KUNIT_CASE(test_small_window_two_leaves),
+	KUNIT_CASE(test_two_lists),
+	KUNIT_CASE(test_two_windows),
 	KUNIT_CASE(test_not_in_window),
 	KUNIT_CASE(test_unwind),
 	KUNIT_CASE(test_bus_address),
