@@ -83,9 +83,18 @@ static void blocks_undone(unsigned long start, unsigned long end, void *data)
 	}
 }
 
+/* Is it in use on the level that @order is on? */
+static bool model_level(u8 entry, unsigned int order)
+{
+	unsigned int other = (entry & MODEL_ORDER) - 1;
+
+	return entry && other / HMM_BLOCKS_SHIFT == order / HMM_BLOCKS_SHIFT;
+}
+
 /*
- * As hmm_range_dma_map() does it: what is there in another way goes first. With
- * @undo it fails in the end.
+ * As hmm_range_dma_map() does it: what is there in another way goes before. But here
+ * blocks of another level stay until they are found in the way. With @undo it fails
+ * in the end.
  */
 static void blocks_claim(struct blocks_test *t, unsigned long start,
 			 unsigned long end, unsigned int order, bool write,
@@ -106,7 +115,8 @@ static void blocks_claim(struct blocks_test *t, unsigned long start,
 								     order,
 								     counted)));
 	for (i = start; i < end; i++) {
-		if (t->model[i] && (t->model[i] & MODEL_ORDER) != order + 1) {
+		if (model_level(t->model[i], order) &&
+		    (t->model[i] & MODEL_ORDER) != order + 1) {
 			blocks_clear(t, start, end);
 			break;
 		}
@@ -114,7 +124,7 @@ static void blocks_claim(struct blocks_test *t, unsigned long start,
 	for (at = start; hmm_blocks_missing(&t->blocks, at, end, order, write,
 					    &first, &last); at = last) {
 		for (i = at; i < last; i++) {
-			bool there = t->model[i] &&
+			bool there = model_level(t->model[i], order) &&
 				     (!write || t->model[i] & MODEL_WRITE);
 
 			KUNIT_EXPECT_EQ(t->test, there, i < first);
