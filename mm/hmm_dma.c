@@ -234,7 +234,7 @@ EXPORT_SYMBOL_GPL(hmm_range_dma_unmap);
 
 /* ---- mapping ---- */
 
-/* @start and @end of the range are those of the last of several lists. */
+/* Where all of the lists begin and end: @start and @end are those of the last one. */
 static inline unsigned long list_start(const struct hmm_range *range)
 {
 	return range->extents[0].start;
@@ -338,11 +338,10 @@ static bool window_stale(struct hmm_dma_window *window,
 		     addr = last) {
 			if (!hmm_blocks_used(blocks, first, last))
 				continue;
-			first <<= PAGE_SHIFT;
-			last <<= PAGE_SHIFT;
-			batch->stale_start = min(batch->stale_start, first);
-			batch->stale_end = max(batch->stale_end, last);
-			last >>= PAGE_SHIFT;
+			batch->stale_start = min(batch->stale_start,
+						 first << PAGE_SHIFT);
+			batch->stale_end = max(batch->stale_end,
+					       last << PAGE_SHIFT);
 		}
 	}
 	if (batch->stale_start >= batch->stale_end)
