@@ -109,8 +109,10 @@ struct svm_kunit {
 	struct nouveau_cli *cli;
 	struct nvif_driver driver;
 	struct nouveau_svmm *svmm;
+	struct nouveau_svm *svm;
 	struct nouveau_pfnmap_args *args;
-	unsigned int clears;
+	unsigned int maps, clears, replays, cancels;
+	u64 cancelled;			/* the last one's instance */
 	struct device *pci;		/* NULL: no IOMMU */
 	struct iommu_domain *iommu;
 };
@@ -165,21 +167,33 @@ static int svm_kunit_clear(struct svm_kunit *t, u64 start, u64 size)
 	return ret;
 }
 
-/* The two methods of NVIF's VMM that SVM has use for. */
+/* The methods of NVIF's VMM that SVM has use for. */
 static int svm_kunit_ioctl(void *priv, void *data, u32 size, void **hack)
 {
 	struct svm_kunit *t = priv;
 	struct nvkm_vmm *vmm = t->gpu->vmm;
 	struct nouveau_pfnmap_args *args = data;
 	struct nvif_vmm_pfnclr_v0 *clr = data + offsetof(typeof(*args), p);
+	struct gp100_vmm_fault_cancel_v0 *cancel = (void *)clr;
 
 	KUNIT_EXPECT_EQ(t->test, args->i.type, NVIF_IOCTL_V0_MTHD);
 	switch (args->m.method) {
 	case NVIF_VMM_V0_PFNMAP:
+		t->maps++;
+		KUNIT_EXPECT_EQ(t->test, size,
+				struct_size(args, p.phys,
+					    args->p.size >> args->p.page));
 		return nvkm_vmm_pfn_map(vmm, args->p.page, args->p.addr,
 					args->p.size, args->p.phys);
 	case NVIF_VMM_V0_PFNCLR:
 		return svm_kunit_clear(t, clr->addr, clr->size);
+	case GP100_VMM_VN_FAULT_REPLAY:
+		t->replays++;
+		return 0;
+	case GP100_VMM_VN_FAULT_CANCEL:
+		t->cancels++;
+		t->cancelled = cancel->inst;
+		return 0;
 	default:
 		KUNIT_FAIL(t->test, "method %x", args->m.method);
 		return -EINVAL;
@@ -240,7 +254,18 @@ static int svm_kunit_init(struct kunit *test)
 	mmgrab(current->mm);
 	t->svmm->mm = current->mm;
 
-	t->args = svm_kunit_zalloc(test, struct_size(t->args, p.phys, 1));
+	t->svm = svm_kunit_zalloc(test, struct_size(t->svm, buffer, 1));
+	t->svm->drm = t->drm;
+	mutex_init(&t->svm->mutex);
+	INIT_LIST_HEAD(&t->svm->inst);
+	INIT_LIST_HEAD(&t->svm->svmms);
+	INIT_WORK(&t->svm->buffer[0].work, nouveau_svm_fault);
+	t->drm->svm = t->svm;
+	list_add(&t->svmm->head, &t->svm->svmms);
+	t->drm->client.vmm.vmm.object.client = &t->cli->base;
+
+	t->args = svm_kunit_zalloc(test, struct_size(t->args, p.phys,
+						     NOUVEAU_SVM_PFNS));
 	t->args->i.type = NVIF_IOCTL_V0_MTHD;
 	t->args->m.method = NVIF_VMM_V0_PFNMAP;
 	return 0;
@@ -260,6 +285,7 @@ static void svm_kunit_exit(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, t->gpu->vmm->pd->refs[0], 1);
 		nouveau_svmm_fini(&t->svmm);
 	}
+	KUNIT_EXPECT_TRUE(test, !t->svm || list_empty(&t->svm->inst));
 	if (t->gpu)
 		nvkm_mmu_kunit_del(test, t->gpu);
 	put_device(t->pci);
@@ -272,15 +298,14 @@ static int svm_kunit_fault(struct kunit *test, unsigned long addr, int how)
 {
 	struct svm_kunit *t = test->priv;
 	struct nouveau_svm_window *window = nouveau_svm_window_get(t->svmm, addr);
-	u32 size = struct_size(t->args, p.phys, 1);
 
 	if (IS_ERR(window))
 		return PTR_ERR(window);
 	if (how == FAULT_ATOMIC)
-		return nouveau_atomic_fault(window, addr, t->args, size);
+		return nouveau_atomic_fault(window, addr, t->args);
 	return nouveau_range_fault(window, addr, HMM_PFN_REQ_FAULT |
 				   (how == FAULT_WRITE ? HMM_PFN_REQ_WRITE : 0),
-				   t->args, size);
+				   t->args);
 }
 
 /* Does the GPU have the page that the process has at @addr? */
@@ -328,6 +353,161 @@ static unsigned long svm_kunit_mmap(struct kunit *test, struct file *file,
 }
 
 #define RW (PROT_READ | PROT_WRITE)
+
+/* A GPU that is suspended has nothing that a notifier would have to clear. */
+static void test_suspend(struct kunit *test)
+{
+	unsigned long addr = svm_kunit_mmap(test, NULL, 0, SZ_1M, RW, MAP_PRIVATE);
+	struct svm_kunit *t = test->priv;
+
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, SZ_1M + addr - SZ_4K,
+					      FAULT_WRITE), 0);
+	nouveau_svm_suspend(t->drm);
+	expect_no_page(test, addr);
+	expect_no_page(test, SZ_1M + addr - SZ_4K);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_READ), 0);
+	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
+}
+
+/* At SVM_INIT a device is refused that the first fault would fail for. */
+static void test_device(struct kunit *test)
+{
+	struct svm_kunit *t = test->priv;
+
+	KUNIT_EXPECT_EQ(test, nouveau_svm_check_device(t->drm), 0);
+	if (dma_get_required_mask(t->dev->dev) <= DMA_BIT_MASK(32))
+		kunit_skip(test, "32 bits reach all memory here");
+	KUNIT_ASSERT_EQ(test, dma_set_mask(t->dev->dev, DMA_BIT_MASK(32)), 0);
+	KUNIT_EXPECT_EQ(test, nouveau_svm_check_device(t->drm), -EOPNOTSUPP);
+	KUNIT_EXPECT_EQ(test, dma_set_mask(t->dev->dev, DMA_BIT_MASK(64)), 0);
+}
+
+#define FAULTS_MAX 8
+
+/* A batch, in any order, as the fault buffer has it. */
+static void svm_kunit_faults(struct kunit *test, unsigned int nr,
+			     const struct nouveau_svm_fault *faults)
+{
+	struct nouveau_svm_fault copies[FAULTS_MAX], *pointers[FAULTS_MAX];
+	struct svm_kunit *t = test->priv;
+	unsigned int i;
+
+	KUNIT_ASSERT_LE(test, nr, FAULTS_MAX);
+	t->maps = 0;
+	t->replays = 0;
+	t->cancels = 0;
+	for (i = 0; i < nr; i++) {
+		copies[i] = faults[i];
+		pointers[i] = &copies[i];
+	}
+	nouveau_svm_faults(t->svm, pointers, nr, t->args);
+}
+
+#define svm_kunit_batch(test, ...) ({					\
+	const struct nouveau_svm_fault batch[] = { __VA_ARGS__ };	\
+									\
+	svm_kunit_faults(test, ARRAY_SIZE(batch), batch);		\
+})
+
+#define FAULT(instance, address, kind) \
+	{ .inst = instance, .addr = address, .access = FAULT_ACCESS_##kind }
+
+static void expect_handled(struct kunit *test, unsigned int maps,
+			   unsigned int replays, unsigned int cancels)
+{
+	struct svm_kunit *t = test->priv;
+
+	KUNIT_EXPECT_EQ(test, t->maps, maps);
+	KUNIT_EXPECT_EQ(test, t->replays, replays);
+	KUNIT_EXPECT_EQ(test, t->cancels, cancels);
+}
+
+/* None is forgotten, none handled twice, and the right one is cancelled. */
+static void test_batches(struct kunit *test)
+{
+	/* Too small for THP. */
+	unsigned long addr = svm_kunit_mmap(test, NULL, SZ_16G, SZ_1M, RW,
+					    MAP_PRIVATE | MAP_FIXED);
+	unsigned long far = svm_kunit_mmap(test, NULL, SZ_16G + SZ_4G, SZ_1M, RW,
+					   MAP_PRIVATE | MAP_FIXED);
+	struct svm_kunit *t = test->priv;
+	struct nvkm_mmu_kunit_pte pte;
+
+	KUNIT_ASSERT_EQ(test, nouveau_svmm_join(t->svmm, 0x1000), 0);
+	KUNIT_ASSERT_EQ(test, nouveau_svmm_join(t->svmm, 0x2000), 0);
+
+	/* The same again and again. */
+	svm_kunit_batch(test, FAULT(0x1000, addr, READ),
+			FAULT(0x1000, addr + 8, READ),
+			FAULT(0x2000, addr, READ));
+	expect_handled(test, 1, 1, 0);
+	expect_page(test, addr, KUNIT_SMALL, 0);
+
+	/* All kinds at one page: the first serves all. */
+	addr += SZ_64K;
+	svm_kunit_batch(test, FAULT(0x1000, addr, PREFETCH),
+			FAULT(0x1000, addr, READ),
+			FAULT(0x1000, addr, ATOMIC),
+			FAULT(0x1000, addr, WRITE));
+	expect_handled(test, 1, 1, 0);
+	pte = nvkm_mmu_kunit_walk(t->gpu, addr);
+	KUNIT_EXPECT_EQ(test, pte.data & 0xff,
+			nvkm_mmu_kunit_data(NVKM_VMM_PFN_W | NVKM_VMM_PFN_A));
+
+	/* Nothing is there to be fetched ahead, but there is for the read. */
+	addr += SZ_64K;
+	svm_kunit_batch(test, FAULT(0x1000, addr, PREFETCH),
+			FAULT(0x1000, addr + SZ_4K, READ),
+			FAULT(0x1000, addr, READ));
+	expect_handled(test, 2, 1, 0);
+	expect_page(test, addr, KUNIT_SMALL, 0);
+	expect_page(test, addr + SZ_4K, KUNIT_SMALL, 0);
+
+	/* Two instances of one process, the second lower, and served already. */
+	addr += SZ_64K;
+	svm_kunit_batch(test, FAULT(0x1000, addr + SZ_8K, WRITE),
+			FAULT(0x1000, addr, WRITE),
+			FAULT(0x2000, addr, WRITE));
+	expect_handled(test, 2, 1, 0);
+	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
+	expect_page(test, addr + SZ_8K, KUNIT_SMALL, NVKM_VMM_PFN_W);
+
+	/* The low 32 bits of two addresses are the same. */
+	addr += SZ_64K;
+	svm_kunit_batch(test, FAULT(0x1000, addr, READ),
+			FAULT(0x1000, addr + SZ_4G, READ),
+			FAULT(0x1000, addr, READ),
+			FAULT(0x1000, addr + SZ_4G, READ));
+	expect_handled(test, 2, 1, 0);
+	expect_page(test, addr, KUNIT_SMALL, 0);
+	expect_page(test, addr + SZ_4G, KUNIT_SMALL, 0);
+
+	/* An atomic access among reads. */
+	addr += SZ_64K;
+	svm_kunit_batch(test, FAULT(0x1000, addr, READ),
+			FAULT(0x1000, addr + SZ_4K, ATOMIC),
+			FAULT(0x1000, addr + SZ_4K, READ),
+			FAULT(0x1000, addr + SZ_8K, READ));
+	expect_handled(test, 3, 1, 0);
+
+	/* What cannot be had is between what can. */
+	addr += SZ_64K;
+	svm_kunit_batch(test, FAULT(0x1000, far, WRITE),
+			FAULT(0x2000, SZ_16G + SZ_1M, READ),
+			FAULT(0x1000, addr, WRITE));
+	expect_handled(test, 2, 1, 1);
+	KUNIT_EXPECT_EQ(test, t->cancelled, 0x2000);
+	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
+	expect_page(test, far, KUNIT_SMALL, NVKM_VMM_PFN_W);
+
+	/* An instance that nobody knows, or not any more. */
+	nouveau_svmm_part(t->svmm, 0x2000);
+	svm_kunit_batch(test, FAULT(0x2000, addr, READ),
+			FAULT(0x3000, addr, READ));
+	expect_handled(test, 0, 0, 2);
+	nouveau_svmm_part(t->svmm, 0x1000);
+}
 
 static void test_anon(struct kunit *test)
 {
@@ -444,6 +624,7 @@ static void test_errors(struct kunit *test)
 	unsigned long addr = svm_kunit_mmap(test, NULL, 0, SZ_1M, RW, MAP_PRIVATE);
 	struct svm_kunit *t = test->priv;
 	int fail, ret = -ENOMEM;
+	unsigned int nr;
 
 	for (fail = 0; ret && fail < 8; fail++) {
 		t->gpu->fail = fail;
@@ -462,7 +643,13 @@ static void test_errors(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, SVM_KUNIT_UNMANAGED, FAULT_READ),
 			-EINVAL);
 
+	/* A wild pointer takes no window. */
+	nr = t->svmm->nr_windows;
+	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, SZ_32G, FAULT_READ), -EFAULT);
+	KUNIT_EXPECT_EQ(test, t->svmm->nr_windows, nr);
+
 	/* One window too many; the one that is there still serves. */
+	svm_kunit_mmap(test, NULL, SZ_32G, SZ_4K, RW, MAP_PRIVATE | MAP_FIXED);
 	t->svmm->nr_windows += NOUVEAU_SVM_WINDOWS_MAX;
 	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, SZ_32G, FAULT_READ), -ENOSPC);
 	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
@@ -474,6 +661,7 @@ static void test_dax(struct kunit *test)
 	struct svm_kunit *t = test->priv;
 	unsigned long addr, leaf;
 	int i, j;
+	u8 byte;
 
 	if (!svm_kunit_nr)
 		kunit_skip(test, "no svm_kunit_dax");
@@ -492,6 +680,38 @@ static void test_dax(struct kunit *test)
 		/* At 16 GiB, so that it is aligned to its leaves. */
 		addr = svm_kunit_mmap(test, f.file, SZ_16G, f.len, RW,
 				      MAP_SHARED | MAP_FIXED);
+
+		/* One fault for each leaf, and one for all of them. */
+		KUNIT_ASSERT_EQ(test, nouveau_svmm_join(t->svmm, 0x1000), 0);
+		svm_kunit_batch(test, FAULT(0x1000, addr + at[0], READ),
+				FAULT(0x1000, addr + at[1], READ),
+				FAULT(0x1000, addr + at[2], READ),
+				FAULT(0x1000, addr + at[3], READ),
+				FAULT(0x1000, addr + at[4], READ),
+				FAULT(0x1000, addr + at[5], READ));
+		expect_handled(test, f.shift < 21 ? 6 : f.len >> f.shift, 1, 0);
+		for (j = 0; j < ARRAY_SIZE(at); j++)
+			KUNIT_EXPECT_EQ(test, kind,
+					nvkm_mmu_kunit_walk(t->gpu, addr + at[j]).kind);
+		nouveau_svmm_part(t->svmm, 0x1000);
+		KUNIT_ASSERT_EQ(test, vm_munmap(addr, f.len), 0);
+		addr = svm_kunit_mmap(test, f.file, SZ_16G, f.len, RW,
+				      MAP_SHARED | MAP_FIXED);
+
+		/* What the CPU has by pages, if they are contiguous: one fault. */
+		if (f.shift < 21) {
+			for (j = 0; j < 16; j++)
+				KUNIT_ASSERT_EQ(test, 0,
+						copy_from_user(&byte, (void __user *)addr +
+							       SZ_64K + j * SZ_4K, 1));
+			KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr + SZ_64K +
+							      5 * SZ_4K, FAULT_READ), 0);
+			for (j = 0; j < 16; j++)
+				expect_page(test, addr + SZ_64K + j * SZ_4K, KUNIT_SMALL,
+					    0);
+			expect_no_page(test, addr + SZ_64K - SZ_4K);
+			expect_no_page(test, addr + SZ_128K);
+		}
 
 		/* A leaf that becomes writable replaces what is mapped of it. */
 		if (S_ISREG(file_inode(f.file)->i_mode)) {
@@ -637,6 +857,9 @@ static struct kunit_case svm_kunit_cases[] = {
 	KUNIT_CASE(test_atomic),
 	KUNIT_CASE(test_migrate),
 	KUNIT_CASE(test_errors),
+	KUNIT_CASE(test_device),
+	KUNIT_CASE(test_suspend),
+	KUNIT_CASE(test_batches),
 	KUNIT_CASE_PARAM(test_many_windows, svm_kunit_windows_gen_params),
 	/* Before test_dax punches holes. */
 	KUNIT_CASE(test_dax_edge),
