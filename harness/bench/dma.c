@@ -56,6 +56,7 @@ static int fault(struct hmm_bench_dma *d, unsigned long *pfns)
 	return ret;
 }
 
+#ifdef HAVE_MAP_PFN
 /* HMM_BENCH_PAGES: the calls of mlx5 and umem_odp. */
 static int by_pages(struct device *dev, struct hmm_bench_dma *d,
 		    unsigned long *pfns)
@@ -84,6 +85,7 @@ static int by_pages(struct device *dev, struct hmm_bench_dma *d,
 	hmm_dma_map_free(dev, &map);
 	return ret;
 }
+#endif
 
 #ifdef HAVE_RANGE_DMA
 /* As hmm_range_fault() would list them, from the dense array. */
@@ -348,14 +350,20 @@ static int bench_dma(struct hmm_bench_dma *d)
 			at[i] = 0;
 	}
 	switch (d->method) {
+#ifdef HAVE_MAP_PFN
 	case HMM_BENCH_PAGES:
 		return by_pages(dev, d, at);
+#endif
 	case HMM_BENCH_LIMIT:
 		return by_limit(dev, d, at);
 	case HMM_BENCH_GPUSVM:
 		return by_gpusvm(dev, d, at);
 	case HMM_BENCH_GET_PAGES:
 		return bench_get_pages(dev, d);
+	case HMM_BENCH_ODP:
+		return bench_odp(dev, d);
+	case HMM_BENCH_ODP_LIMIT:
+		return bench_odp_limit(d);
 #ifdef HAVE_RANGE_DMA
 	case HMM_BENCH_RANGE:
 		return by_range(dev, d, at);

@@ -4,3 +4,5 @@ struct device;
 struct hmm_bench_dma;
 
 int bench_get_pages(struct device *dev, struct hmm_bench_dma *d);
+int bench_odp(struct device *dev, struct hmm_bench_dma *d);
+int bench_odp_limit(struct hmm_bench_dma *d);

@@ -485,6 +485,24 @@ static void get_pages_cost(const char *name, char *p, size_t size, size_t leaves
 	fflush(stdout);
 }
 
+/* A page fault of an RDMA device: all of it, and the device's entries alone. */
+static void odp_cost(const char *name, char *p, size_t size, size_t leaves)
+{
+	const struct dma_case c = { name, p, size, p, size, leaves, 0 };
+	struct hmm_bench_dma cost, fill, limit;
+
+	if (only && strcmp(only, name))
+		return;
+	if (!dma(&c, HMM_BENCH_ODP, 0, &cost) || !dma(&c, HMM_BENCH_ODP_LIMIT, 0, &fill) ||
+	    !dma(&c, HMM_BENCH_LIMIT, 0, &limit))
+		err(1, "%s", name);
+	printf("odp_fault_%s %zu %zu %llu %llu 0 %llu\n", name, size / 4096, leaves,
+	       cost.map_ns, limit.map_ns + fill.unmap_ns, cost.bytes);
+	printf("odp_entries_%s %zu %zu %llu %llu 0 %llu\n", name, size / 4096, leaves,
+	       cost.unmap_ns, fill.unmap_ns, cost.bytes);
+	fflush(stdout);
+}
+
 static void each_dma(void)
 {
 	int dev = devdax(), file = written_file(need("HMM_DAX_EXT4"), MB(256));
@@ -515,6 +533,9 @@ static void each_dma(void)
 	get_pages_cost("gpusvm_get_pages_pud_1g", p, GB(1), 1);
 	get_pages_cost("gpusvm_get_pages_pmd_2m", q, MB(2), 1);
 	get_pages_cost("gpusvm_get_pages_pte_2m", r + MB(2) - 4096, MB(2), 512);
+	odp_cost("pud_1g", p, GB(1), 1);
+	odp_cost("pmd_256m", q, MB(256), 128);
+	odp_cost("pte_64m", r, MB(64), 16384);
 	close(file);
 	close(dev);
 }

@@ -72,7 +72,10 @@ struct hmm_bench_walk {
  *	HMM_BENCH_RANGE: hmm_range_dma_map(); HMM_BENCH_LIMIT: links and one sync
  *	over a layout known before, dense; HMM_BENCH_GPUSVM: the loop of
  *	drm_gpusvm, one link for each leaf; HMM_BENCH_GET_PAGES: drm_gpusvm itself,
- *	which finds the pages again, all of its code for one range
+ *	which finds the pages again, all of its code for one range; HMM_BENCH_ODP: a
+ *	page fault of an RDMA device over the range, by umem_odp and mlx5, in
+ *	@map_ns, and what of that its entries take in @unmap_ns; HMM_BENCH_ODP_LIMIT:
+ *	a loop that fills as many entries, in @unmap_ns
  * @map_ns: (out) time to map
  * @unmap_ns: (out) time to take back
  * @bytes: (out) what the driver keeps for the mapping, 0 for HMM_BENCH_LIMIT
@@ -103,7 +106,9 @@ enum {
 	HMM_BENCH_RANGE,
 	HMM_BENCH_LIMIT,
 	HMM_BENCH_GPUSVM,
-	HMM_BENCH_GET_PAGES
+	HMM_BENCH_GET_PAGES,
+	HMM_BENCH_ODP,
+	HMM_BENCH_ODP_LIMIT
 };
 
 #define HMM_BENCH_FAULT		_IOWR('B', 0, struct hmm_bench_fault)

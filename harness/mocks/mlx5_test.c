@@ -31,17 +31,14 @@ static inline void *mock_kmalloc(size_t size, gfp_t gfp)
 
 /* No memory for the IOMMU's page table, say. */
 static bool mock_map_fails;
-static dma_addr_t mock_hmm_dma_map_pfn(struct device *dev, struct hmm_dma_map *map,
-				       size_t idx, struct pci_p2pdma_map_state *state)
+static int mock_ib_umem_odp_map(struct ib_umem_odp *odp, struct ib_umem_odp_list *list)
 {
-	if (mock_map_fails)
-		return DMA_MAPPING_ERROR;
-	return hmm_dma_map_pfn(dev, map, idx, state);
+	return mock_map_fails ? -ENOMEM : ib_umem_odp_map(odp, list);
 }
 
-#define hmm_dma_map_pfn mock_hmm_dma_map_pfn
+#define ib_umem_odp_map mock_ib_umem_odp_map
 #include "odp.c"
-#undef hmm_dma_map_pfn
+#undef ib_umem_odp_map
 
 #include "mocks.h"
 #include "mapping.h"
@@ -78,6 +75,7 @@ static struct mock_hca {
 	unsigned int wqes;
 	unsigned int bad;	/* no such key or entry, or the key is not enabled */
 	unsigned int late;	/* DMA was unmapped before the entry was changed */
+	unsigned int early;	/* the entry was there before DMA was mapped */
 	unsigned int destroyed;
 } *hca;
 
@@ -143,8 +141,12 @@ void mlx5r_ring_db(struct mlx5_ib_qp *qp, unsigned int nreq,
 		phys_addr_t phys = mock_dma_phys(dma + i);
 
 		*entry = phys ? *(__be64 *)phys_to_virt(phys) : cpu_to_be64(~0ULL);
-		if (old && mkey->key & 1 && !mock_dma_phys(old))
+		if (!(mkey->key & 1))
+			continue;
+		if (old && !mock_dma_phys(old))
 			hca->late++;
+		if (*entry && !mock_dma_phys(be64_to_cpu(*entry) & PAGE_MASK))
+			hca->early++;
 	}
 	if (be64_to_cpu(wqe->ctrl_seg.mkey_mask) & MLX5_MKEY_MASK_FREE)
 		mkey->enabled = true;
@@ -200,12 +202,12 @@ struct mlx5_test {
 };
 
 /* As create_user_odp_mr(), as far as it is about memory. */
-static void get_mr(struct kunit *test, unsigned long addr, size_t len)
+static void get_mr(struct kunit *test, unsigned long addr, size_t len, int access)
 {
-	int access = IB_ACCESS_ON_DEMAND | IB_ACCESS_LOCAL_WRITE | IB_ACCESS_REMOTE_WRITE;
 	struct mlx5_test *t = test->priv;
 	struct ib_umem_odp *odp;
 
+	access |= IB_ACCESS_ON_DEMAND | IB_ACCESS_LOCAL_WRITE | IB_ACCESS_REMOTE_WRITE;
 	odp = ib_umem_odp_get(&hca->dev->ib_dev, addr, len, access, &mlx5_mn_ops);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(odp));
 	t->mr = mlx5_mr_cache_alloc(hca->dev, access, MLX5_MKC_ACCESS_MODE_MTT,
@@ -222,14 +224,14 @@ static void get_mr(struct kunit *test, unsigned long addr, size_t len)
 	t->mr->ibmr.iova = addr;
 	t->mr->ibmr.length = len;
 	odp->private = t->mr;
-	KUNIT_ASSERT_TRUE(test, dma_use_iova(&odp->map.state));
+	KUNIT_ASSERT_TRUE(test, dma_use_iova(&odp->window.state));
 }
 
 static void reg_mr(struct kunit *test, unsigned long addr, size_t len)
 {
 	struct mlx5_test *t = test->priv;
 
-	get_mr(test, addr, len);
+	get_mr(test, addr, len, 0);
 	KUNIT_ASSERT_EQ(test, 0, mlx5_ib_init_odp_mr(t->mr, &t->pd.ibpd));
 }
 
@@ -281,16 +283,25 @@ static void expect_none(struct kunit *test, unsigned long addr, size_t len)
 		KUNIT_ASSERT_EQ_MSG(test, mtt(test, addr), 0, "page %lx", addr);
 }
 
-/* What is counted is what is mapped for DMA, each page once. */
+/* What is counted is what the card has entries for, each page once. */
 static void expect_npages(struct kunit *test, int want)
 {
 	struct ib_umem_odp *odp = mr_odp(test);
-	size_t i, mapped = 0;
 
-	for (i = 0; i < ib_umem_odp_num_pages(odp); i++)
-		mapped += !!(odp->map.pfn_list[i] & HMM_PFN_DMA_MAPPED);
-	KUNIT_EXPECT_EQ(test, mapped, want);
+	KUNIT_EXPECT_EQ(test, bitmap_weight(odp->mapped, ib_umem_odp_num_pages(odp)), want);
 	KUNIT_EXPECT_EQ(test, odp->npages, want);
+}
+
+/* A large leaf of a device-dax cannot be cut. */
+static bool can_be_cut(const struct mapping_file *f)
+{
+	return !f || f->shift == PAGE_SHIFT || S_ISREG(file_inode(f->file)->i_mode);
+}
+
+/* How much of anonymous memory, or of a file, one leaf maps. */
+static size_t leaf_size(const struct mapping_file *f)
+{
+	return f ? BIT(f->shift) : SZ_2M;
 }
 
 /*
@@ -300,6 +311,7 @@ static void expect_npages(struct kunit *test, int want)
 static void test_absent_after_present(struct kunit *test)
 {
 	const struct mapping_file *f = test->param_value;
+	size_t more = max(SZ_64K, leaf_size(f));
 
 	if (f && !f->shift)
 		kunit_skip(test, "not for this memory");
@@ -311,17 +323,34 @@ static void test_absent_after_present(struct kunit *test)
 	expect_npages(test, CHUNK_PAGES);
 
 	/* The same pages again, and those around the edge. */
-	KUNIT_EXPECT_GT(test, fault(test, ADDR + HALF - SZ_64K, SZ_128K, 0), 0);
-	expect_mapped(test, ADDR, HALF + SZ_64K, true);
-	expect_npages(test, CHUNK_PAGES + SZ_64K / PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, SZ_128K / PAGE_SIZE,
+			fault(test, ADDR + HALF - SZ_64K, SZ_128K, 0));
+	expect_mapped(test, ADDR, HALF + more, true);
+	expect_npages(test, CHUNK_PAGES + more / PAGE_SIZE);
 
 	KUNIT_ASSERT_EQ(test, 0, vm_munmap(ADDR, HALF));
 	expect_none(test, ADDR, HALF);
-	expect_mapped(test, ADDR + HALF, SZ_64K, true);
-	expect_npages(test, SZ_64K / PAGE_SIZE);
+	expect_mapped(test, ADDR + HALF, more, true);
+	expect_npages(test, more / PAGE_SIZE);
 	KUNIT_ASSERT_EQ(test, 0, vm_munmap(ADDR + HALF, HALF));
 	expect_none(test, ADDR, 2 * HALF);
 	expect_npages(test, 0);
+}
+
+/* The same where the absent pages are between, and one work request is for all. */
+static void test_absent_between(struct kunit *test)
+{
+	unsigned long last = ADDR + 2 * HALF - PAGE_SIZE;
+
+	mapping_map(test, NULL, ADDR, HALF, RW, 0);
+	mapping_map(test, NULL, last, PAGE_SIZE, RW, 0);
+	touch(test, ADDR, HALF, true);
+	touch(test, last, PAGE_SIZE, true);
+	reg_mr(test, ADDR, 2 * HALF);
+	expect_mapped(test, ADDR, HALF, true);
+	expect_none(test, ADDR + HALF, HALF - PAGE_SIZE);
+	expect_mapped(test, last, PAGE_SIZE, true);
+	expect_npages(test, CHUNK_PAGES + 1);
 }
 
 /* Faults on what is mapped already, one for reading and then for writing among them. */
@@ -359,42 +388,148 @@ static void test_refault(struct kunit *test)
 	expect_npages(test, 0);
 }
 
-/*
- * A fault that could not map its page for DMA leaves a valid entry. When the page
- * goes, the entry goes, although nothing is mapped, and no neighbour's fault maps it.
- */
+/* A fault that could not map its page for DMA leaves nothing, and is tried again. */
 static void test_failed_fault(struct kunit *test)
 {
 	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
 	reg_mr(test, ADDR, SZ_64K);
 	mock_map_fails = true;
-	KUNIT_EXPECT_EQ(test, -EFAULT, fault(test, ADDR, 1, 0));
+	KUNIT_EXPECT_EQ(test, -ENOMEM, fault(test, ADDR, 1, 0));
 	mock_map_fails = false;
+	expect_none(test, ADDR, SZ_64K);
 	expect_npages(test, 0);
-	KUNIT_EXPECT_TRUE(test, mr_odp(test)->map.pfn_list[0] & HMM_PFN_VALID);
 
-	KUNIT_ASSERT_EQ(test, 0, vm_munmap(ADDR, PAGE_SIZE));
-	KUNIT_EXPECT_FALSE(test, mr_odp(test)->map.pfn_list[0] & HMM_PFN_VALID);
 	KUNIT_EXPECT_EQ(test, 1, fault(test, ADDR + PAGE_SIZE, 1, 0));
-	expect_none(test, ADDR, PAGE_SIZE);
-	expect_mapped(test, ADDR + PAGE_SIZE, PAGE_SIZE, true);
-	expect_npages(test, 1);
+	/* The page next to it was there by then. */
+	expect_mapped(test, ADDR, 2 * PAGE_SIZE, true);
+	expect_npages(test, 2);
 }
 
-/* While a region is being registered, its key does not take work requests yet. */
-static void test_not_enabled(struct kunit *test)
+/* A registration that fails half way: its key has no entries, and gets none. */
+static void test_failed_registration(struct kunit *test)
 {
 	struct mlx5_test *t = test->priv;
 
 	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
-	get_mr(test, ADDR, SZ_64K);
+	get_mr(test, ADDR, SZ_64K, 0);
 	mock_map_fails = true;
 	touch(test, ADDR, PAGE_SIZE, true);
-	KUNIT_EXPECT_EQ(test, -EFAULT, mlx5_ib_init_odp_mr(t->mr, &t->pd.ibpd));
+	KUNIT_EXPECT_EQ(test, -ENOMEM, mlx5_ib_init_odp_mr(t->mr, &t->pd.ibpd));
 	mock_map_fails = false;
+	KUNIT_EXPECT_EQ(test, hca->wqes, 1);
 	KUNIT_ASSERT_EQ(test, 0, vm_munmap(ADDR, PAGE_SIZE));
-	KUNIT_EXPECT_EQ(test, hca->wqes, 0);
-	KUNIT_EXPECT_FALSE(test, mr_odp(test)->map.pfn_list[0] & HMM_PFN_VALID);
+	KUNIT_EXPECT_EQ(test, hca->wqes, 1);
+	expect_none(test, ADDR, SZ_64K);
+	expect_npages(test, 0);
+}
+
+/* A fault gives the card all of a leaf, by one work request. A part of it takes all. */
+static void test_leaf(struct kunit *test)
+{
+	const struct mapping_file *f = test->param_value;
+	unsigned long addr = ADDR + 300 * PAGE_SIZE, hole = ADDR + SZ_1M;
+
+	if (leaf_size(f) != SZ_2M || !can_be_cut(f))
+		kunit_skip(test, "not for this memory");
+	mapping_map(test, f ? f->file : NULL, ADDR, SZ_4M, RW, 0);
+	reg_mr(test, ADDR, SZ_4M);
+	hca->wqes = 0;
+	KUNIT_EXPECT_EQ(test, 1, fault(test, addr, 1, 0));
+	KUNIT_EXPECT_EQ(test, hca->wqes, 1);
+	expect_mapped(test, ADDR, SZ_2M, true);
+	expect_none(test, ADDR + SZ_2M, SZ_2M);
+	expect_npages(test, 512);
+
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(hole, PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, hca->wqes, 2);
+	expect_none(test, ADDR, SZ_2M);
+	expect_npages(test, 0);
+
+	/* Now there are pages, or none yet. */
+	KUNIT_EXPECT_EQ(test, 1, fault(test, addr, 1, 0));
+	expect_mapped(test, addr, PAGE_SIZE, true);
+	expect_none(test, hole, PAGE_SIZE);
+}
+
+/*
+ * What is clean is mapped for reading. To be written it is mapped anew; on the way the
+ * card sees no entry, and never one without DMA behind it.
+ */
+static void test_upgrade(struct kunit *test)
+{
+	const struct mapping_file *f = test->param_value;
+	unsigned long addr = ADDR + 5 * PAGE_SIZE;
+	unsigned int i;
+
+	if (!f->shift || !S_ISREG(file_inode(f->file)->i_mode))
+		kunit_skip(test, "not for this memory");
+	mapping_map(test, f->file, ADDR, SZ_4M, RW, 0);
+	touch(test, ADDR, SZ_4M, false);
+	reg_mr(test, ADDR, SZ_4M);
+	expect_mapped(test, ADDR, SZ_4M, false);
+	hca->wqes = 0;
+	for (i = 0; i < 2; i++) {
+		KUNIT_EXPECT_EQ(test, 1, fault(test, addr, 1, 0));
+		expect_mapped(test, ADDR, SZ_2M, true);
+		expect_mapped(test, ADDR + SZ_2M, SZ_2M, false);
+		expect_npages(test, 1024);
+		/* One to clear and one to write, and then one to write. */
+		KUNIT_EXPECT_EQ(test, hca->wqes, 2 + i);
+	}
+}
+
+/* Neither end of the region is that of a leaf, or of a group of entries. */
+static void test_unaligned(struct kunit *test)
+{
+	const struct mapping_file *f = test->param_value;
+	unsigned long addr = ADDR + 3 * PAGE_SIZE, len = SZ_4M - 8 * PAGE_SIZE;
+
+	if (f && !f->shift)
+		kunit_skip(test, "not for this memory");
+	mapping_map(test, f ? f->file : NULL, ADDR, SZ_4M, RW, 0);
+	reg_mr(test, addr, len);
+	KUNIT_EXPECT_EQ(test, len / PAGE_SIZE, fault(test, addr, len, 0));
+	expect_mapped(test, addr, len, true);
+	expect_npages(test, len / PAGE_SIZE);
+	if (!can_be_cut(f))
+		return;
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(ADDR + SZ_1M, PAGE_SIZE));
+	expect_none(test, ADDR + SZ_1M, PAGE_SIZE);
+	/* Page by page, each of which finds its neighbours. */
+	for (; len; addr += PAGE_SIZE, len -= PAGE_SIZE)
+		if (addr != ADDR + SZ_1M)
+			KUNIT_EXPECT_EQ(test, 1, fault(test, addr, 1, 0));
+	addr = ADDR + 3 * PAGE_SIZE;
+	expect_mapped(test, addr, ADDR + SZ_1M - addr, true);
+	expect_none(test, ADDR + SZ_1M, PAGE_SIZE);
+	addr = ADDR + SZ_1M + PAGE_SIZE;
+	expect_mapped(test, addr, ADDR + SZ_4M - 5 * PAGE_SIZE - addr, true);
+	expect_npages(test, SZ_4M / PAGE_SIZE - 9);
+}
+
+/* So many holes that one list does not hold them. */
+static void test_many_holes(struct kunit *test)
+{
+	const unsigned int pages = 700;
+	unsigned long len = 2 * pages * PAGE_SIZE;
+	unsigned int i;
+
+	for (i = 0; i < pages; i++) {
+		mapping_map(test, NULL, ADDR + 2 * i * PAGE_SIZE, PAGE_SIZE, RW, 0);
+		touch(test, ADDR + 2 * i * PAGE_SIZE, PAGE_SIZE, true);
+	}
+	reg_mr(test, ADDR, len);
+	for (i = 0; i < pages; i++) {
+		expect_mapped(test, ADDR + 2 * i * PAGE_SIZE, PAGE_SIZE, true);
+		expect_none(test, ADDR + (2 * i + 1) * PAGE_SIZE, PAGE_SIZE);
+	}
+	expect_npages(test, pages);
+	/* One work request for all of it. */
+	hca->wqes = 0;
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(ADDR, len));
+	KUNIT_EXPECT_LE(test, hca->wqes, 2 * pages / CHUNK_PAGES + 1);
+	expect_none(test, ADDR, len);
+	expect_npages(test, 0);
 }
 
 /* A child of an implicit region goes with its last page, however often that was faulted. */
@@ -491,6 +626,7 @@ static void hca_exit(struct kunit *test)
 	}
 	KUNIT_EXPECT_EQ(test, hca->bad, 0);
 	KUNIT_EXPECT_EQ(test, hca->late, 0);
+	KUNIT_EXPECT_EQ(test, hca->early, 0);
 	for (i = 0; i < hca->mkeys; i++)
 		kvfree(hca->mkey[i].table);
 	xa_destroy(&hca->dev->odp_mkeys);
@@ -501,9 +637,16 @@ static void hca_exit(struct kunit *test)
 static struct kunit_case mlx5_cases[] = {
 	KUNIT_CASE(test_absent_after_present),
 	KUNIT_CASE_PARAM(test_absent_after_present, mapping_gen_params),
+	KUNIT_CASE(test_absent_between),
 	KUNIT_CASE(test_refault),
 	KUNIT_CASE(test_failed_fault),
-	KUNIT_CASE(test_not_enabled),
+	KUNIT_CASE(test_failed_registration),
+	KUNIT_CASE(test_leaf),
+	KUNIT_CASE_PARAM(test_leaf, mapping_gen_params),
+	KUNIT_CASE_PARAM(test_upgrade, mapping_gen_params),
+	KUNIT_CASE(test_unaligned),
+	KUNIT_CASE_PARAM(test_unaligned, mapping_gen_params),
+	KUNIT_CASE(test_many_holes),
 	KUNIT_CASE(test_implicit_child),
 	{}
 };
@@ -515,38 +658,9 @@ static struct kunit_suite mlx5_suite = {
 	.test_cases = mlx5_cases,
 };
 
-/* ib_umem_odp itself: what a fault leaves of an entry that is mapped for DMA. */
-static void test_flags_kept(struct kunit *test)
-{
-	const unsigned long flags = HMM_PFN_P2PDMA | HMM_PFN_P2PDMA_BUS;
-	struct ib_umem_odp *odp;
-	unsigned long *entry;
-	int i;
-
-	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
-	reg_mr(test, ADDR, SZ_64K);
-	odp = mr_odp(test);
-	entry = &odp->map.pfn_list[1];
-	KUNIT_ASSERT_EQ(test, 1, fault(test, ADDR + PAGE_SIZE, 1, 0));
-
-	/* As hmm_dma_map_pfn() marks memory of another device. */
-	for (i = 0; i < 2; i++) {
-		unsigned long flag = i ? HMM_PFN_P2PDMA_BUS : HMM_PFN_P2PDMA;
-
-		*entry |= flag;
-		KUNIT_ASSERT_EQ(test, 1, ib_umem_odp_map_dma_and_lock(odp, ADDR + PAGE_SIZE, 1,
-								      HMM_PFN_WRITE, true));
-		KUNIT_EXPECT_EQ(test, *entry & (flags | HMM_PFN_DMA_MAPPED),
-				flag | HMM_PFN_DMA_MAPPED);
-		*entry &= ~flags;
-		mutex_unlock(&odp->umem_mutex);
-	}
-}
-
-/* Memory of another device: what hmm_dma_map_pfn() says of it stays. */
+/* Memory of another device. */
 static void test_p2pdma(struct kunit *test)
 {
-	const unsigned long flags = HMM_PFN_VALID | HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA;
 	const struct mapping_file *f = test->param_value;
 	int i;
 
@@ -556,7 +670,6 @@ static void test_p2pdma(struct kunit *test)
 	reg_mr(test, ADDR, SZ_64K);
 	for (i = 0; i < 2; i++) {
 		KUNIT_ASSERT_EQ(test, 16, fault(test, ADDR, SZ_64K, 0));
-		KUNIT_EXPECT_EQ(test, mr_odp(test)->map.pfn_list[15] & flags, flags);
 		KUNIT_EXPECT_NE(test, mtt(test, ADDR + 15 * PAGE_SIZE), 0);
 		expect_npages(test, 16);
 	}
@@ -569,8 +682,8 @@ static void test_p2pdma(struct kunit *test)
 static void test_huge_umem(struct kunit *test)
 {
 	int access = IB_ACCESS_ON_DEMAND | IB_ACCESS_LOCAL_WRITE | IB_ACCESS_HUGETLB;
+	struct ib_umem_odp_list list = { .group = 8 };
 	struct ib_umem_odp *odp;
-	int ret;
 
 	mapping_map(test, NULL, ADDR, SZ_4M, RW, 0);
 	/* Pages as small as possible: neighbours that are not mapped. */
@@ -579,18 +692,47 @@ static void test_huge_umem(struct kunit *test)
 	odp = ib_umem_odp_get(&hca->dev->ib_dev, ADDR, SZ_4M, access, &mlx5_mn_ops);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(odp));
 	KUNIT_EXPECT_EQ(test, odp->page_shift, HPAGE_SHIFT);
-	ret = ib_umem_odp_map_dma_and_lock(odp, ADDR, 1, 0, true);
-	KUNIT_EXPECT_EQ(test, ret, -EINVAL);
-	if (ret >= 0)
-		mutex_unlock(&odp->umem_mutex);
-	KUNIT_EXPECT_FALSE(test, odp->map.pfn_list[0] & HMM_PFN_VALID);
+	KUNIT_EXPECT_EQ(test, ib_umem_odp_fault(odp, &list, ADDR, 1, 0, true), -EINVAL);
+	ib_umem_odp_list_free(&list);
 	ib_umem_odp_release(odp);
 }
 
+/*
+ * A region of huge pages, of which only the first is one. The other has no entry, but
+ * the IOMMU may have it, and does not any more when it goes.
+ */
+static void test_huge_neighbour(struct kunit *test)
+{
+	unsigned long small = ADDR + SZ_2M, i;
+	struct ib_umem_odp *odp;
+
+	mapping_map(test, NULL, ADDR, SZ_2M, RW, 0);
+	touch(test, ADDR, PAGE_SIZE, true);
+	mapping_map(test, NULL, small, SZ_2M - PAGE_SIZE, RW, 0);
+	touch(test, small, SZ_64K, true);
+	get_mr(test, ADDR, SZ_4M, IB_ACCESS_HUGETLB);
+	odp = mr_odp(test);
+	mock_mkey(((struct mlx5_test *)test->priv)->mr->mmkey.key)->enabled = true;
+	KUNIT_ASSERT_EQ(test, odp->page_shift, HPAGE_SHIFT);
+	KUNIT_EXPECT_EQ(test, 512, fault(test, ADDR, 1, 0));
+	expect_npages(test, 1);
+	KUNIT_EXPECT_EQ(test, mtt(test, ADDR) & ~PAGE_MASK, MLX5_IB_MTT_PRESENT);
+	KUNIT_EXPECT_EQ(test, mtt(test, ADDR + PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, -EINVAL, fault(test, small, 1, 0));
+
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(ADDR, SZ_2M));
+	KUNIT_EXPECT_EQ(test, mtt(test, ADDR), 0);
+	expect_npages(test, 0);
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(small, SZ_2M));
+	for (i = 0; i < SZ_4M; i += PAGE_SIZE)
+		KUNIT_ASSERT_EQ(test, 0, mock_dma_phys(odp->window.state.addr +
+						       odp->window.skew + i));
+}
+
 static struct kunit_case umem_cases[] = {
-	KUNIT_CASE(test_flags_kept),
 	KUNIT_CASE_PARAM(test_p2pdma, mapping_gen_params),
 	KUNIT_CASE(test_huge_umem),
+	KUNIT_CASE(test_huge_neighbour),
 	{}
 };
 

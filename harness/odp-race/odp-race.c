@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * odp-race [-t seconds] [-f threads] [-p pages] zap|thp|munmap|hugetlb
+ * odp-race [-t seconds] [-f threads] [-p pages] zap|thp|munmap|hugetlb|fork
  *
  * Threads (-f, default 1) map a range (-p, default 16 pages) with odp_race
  * while the main thread changes the page table:
@@ -9,7 +9,10 @@
  *   munmap   munmap and mmap, with a second range below it that makes the
  *            notifier slow; only present pages are mapped, without faults
  *   hugetlb  not at all; 2 MiB device pages on hugetlb memory
- * Exit status 1: the IOMMU and the page table disagreed.
+ *   fork     fork(), the child exits: what is mapped is read-only until it is
+ *            written; each part is mapped for reading first, and then for writing
+ * Exit status 1: the IOMMU and the page table disagreed, or nothing was written that
+ * could only be read before (fork).
  */
 #include <err.h>
 #include <errno.h>
@@ -21,6 +24,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -34,6 +38,7 @@ static volatile bool stop;
 static unsigned long refused;
 
 static int threads = 1;
+static bool twice;
 
 /* One thread maps all of the range, several map any part of it. */
 static void *mapper(void *arg)
@@ -47,6 +52,11 @@ static void *mapper(void *arg)
 
 			part.addr = range.addr + first * 4096;
 			part.len = (1 + rand_r(&seed) % (pages - first)) * 4096;
+		}
+		if (twice) {
+			part.flags = range.flags | ODP_RACE_READ;
+			ioctl(fd, ODP_RACE_MAP, &part);
+			part.flags = range.flags;
 		}
 		if (ioctl(fd, ODP_RACE_MAP, &part))
 			__atomic_add_fetch(&refused, 1, __ATOMIC_RELAXED);
@@ -73,6 +83,14 @@ static void change(const char *mode, char *p, size_t len, int below)
 		map(p - HUGE, HUGE + len, MAP_FIXED_NOREPLACE | MAP_POPULATE);
 	} else if (!strcmp(mode, "hugetlb")) {
 		usleep(1000);
+	} else if (!strcmp(mode, "fork")) {
+		pid_t child = fork();
+
+		if (!child)
+			_exit(0);
+		if (child < 0 || waitpid(child, NULL, 0) != child)
+			err(2, "fork");
+		usleep(2000);
 	} else {
 		madvise(p, len, MADV_DONTNEED);
 	}
@@ -90,7 +108,7 @@ static int reg(char *p, size_t len, int flags)
 
 static int bad_usage(void)
 {
-	fputs("usage: odp-race [-t seconds] [-f threads] [-p pages] zap|thp|munmap|hugetlb\n",
+	fputs("usage: odp-race [-t seconds] [-f threads] [-p pages] zap|thp|munmap|hugetlb|fork\n",
 	      stderr);
 	return 2;
 }
@@ -124,6 +142,9 @@ int main(int argc, char **argv)
 	if (!hugetlb)
 		madvise(p, HUGE, thp ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	range = (struct odp_race_range){ (unsigned long)p, len, 0 };
+	twice = !strcmp(mode, "fork");
+	if (twice)
+		memset(p, 1, len);
 	fd = reg(p, len, hugetlb ? ODP_RACE_HUGETLB : 0);
 	if (!strcmp(mode, "munmap")) {
 		below = reg(p - HUGE, HUGE, 0);
@@ -141,12 +162,12 @@ int main(int argc, char **argv)
 
 	if (ioctl(fd, ODP_RACE_STATS, &s))
 		err(2, "ODP_RACE_STATS");
-	printf("%s, %d threads, %zu pages, %d s: %llu rounds, %lu refused, %llu invalidations: ",
-	       mode, threads, len / 4096, seconds, s.rounds, refused, s.invalidations);
-	printf("unlinked %llu, wrong %llu, leaked %llu, miscounted %llu, map errors %llu",
-	       s.unlinked, s.wrong, s.leaked, s.miscounted, s.map_error);
+	printf("%s, %d threads, %zu pages, %d s: %llu rounds, %lu refused, %llu invalidations, %llu upgrades: ",
+	       mode, threads, len / 4096, seconds, s.rounds, refused, s.invalidations, s.upgrades);
+	printf("unlinked %llu, wrong %llu, leaked %llu, missing %llu, miscounted %llu, map errors %llu",
+	       s.unlinked, s.wrong, s.leaked, s.missing, s.miscounted, s.map_error);
 	if (s.first_ms)
 		printf("; the first in round %llu after %llu ms", s.first_round, s.first_ms);
 	printf("\n");
-	return s.first_ms != 0;
+	return s.first_ms != 0 || (twice && !s.upgrades);
 }

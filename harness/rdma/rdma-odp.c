@@ -5,6 +5,7 @@
  *
  *	data	 writes and reads of any alignment and length, by either side
  *	iova	 the same with an iova that is not the address, and atomics
+ *	change	 pages that come, go, and become read-only between transfers
  *	truncate an access behind the end of a file that was cut fails, and
  *		 nothing else does
  *	fork	 what arrives after fork() is the parent's
@@ -351,6 +352,71 @@ static void data(const char *memory, unsigned char *p, int64_t delta, size_t ske
 		ok(!bad, memory, name);
 	}
 	ibv_dereg_mr(mr);
+}
+
+/*
+ * Transfers of any length anywhere, and between them the process writes, loses
+ * pages, or shares them with a child for a moment. A copy knows every byte.
+ */
+static void change(const char *memory, unsigned char *p)
+{
+	unsigned char *copy = malloc(REGION);
+	struct ibv_mr *mr = reg(p, REGION, (uintptr_t)p);
+	size_t i, off, length, bad = 0, lost = 0;
+	unsigned int seed = 40;
+	char name[100];
+	pid_t child;
+
+	if (!copy)
+		err(1, "malloc");
+	fill(p, REGION, seed);
+	memcpy(copy, p, REGION);
+	for (i = 0; i < 2000; i++) {
+		length = 1 + rand_r(&seed) % (rand_r(&seed) % 2 ? BUF : KB(4));
+		off = rand_r(&seed) % (REGION - length);
+		switch (rand_r(&seed) % 8) {
+		case 0:
+			memset(p + off, i, length);
+			memset(copy + off, i, length);
+			break;
+		case 1:
+		case 2:
+			off &= ~(KB(4) - 1);
+			length = (length + KB(4) - 1) & ~(KB(4) - 1);
+			if (off + length > REGION)
+				break;
+			if (madvise(p + off, length, MADV_DONTNEED))
+				err(1, "MADV_DONTNEED");
+			if (!keeps_data)
+				memset(copy + off, 0, length);
+			lost++;
+			break;
+		case 3:
+			/* What it shares with the child is read-only. */
+			child = rand_r(&seed) % 8 ? 1 : fork();
+			if (!child)
+				_exit(0);
+			if (child != 1)
+				waitpid(child, NULL, 0);
+			break;
+		case 4:
+		case 5:
+			fill(buf, length, i);
+			bad += write_to(mr, (uintptr_t)p + off, length) != IBV_WC_SUCCESS;
+			memcpy(copy + off, buf, length);
+			break;
+		default:
+			bad += rdma(IBV_WR_RDMA_READ, buf_mr, (uintptr_t)buf, mr,
+				    (uintptr_t)p + off, length) != IBV_WC_SUCCESS ||
+			       memcmp(buf, copy + off, length);
+		}
+	}
+	bad += !!memcmp(p, copy, REGION);
+	snprintf(name, sizeof(name), "changes between transfers, pages lost %zu times, %zu wrong",
+		 lost, bad);
+	ok(!bad && lost, memory, name);
+	ibv_dereg_mr(mr);
+	free(copy);
 }
 
 /* The sum and the value before it. */
@@ -969,8 +1035,8 @@ static bool wanted(const char *test, char **argv)
 
 int main(int argc, char **argv)
 {
-	static const char *const names[] = { "data", "iova", "truncate", "fork", "advise",
-					     "large", "flush", "reclaim" };
+	static const char *const names[] = { "data", "iova", "change", "truncate", "fork",
+					     "advise", "large", "flush", "reclaim" };
 	static const int64_t deltas[] = { 4096, MB(256), -(int64_t)MB(1) };
 	struct { const char *name; int fd; unsigned char *p; } m[] = {
 		{ "anonymous", -1, NULL }, { "ext4-dax", -1, NULL }, { "xfs-dax", -1, NULL },
@@ -983,7 +1049,7 @@ int main(int argc, char **argv)
 		for (i = 0; i < ARRAY_SIZE(names) && strcmp(argv[arg], names[i]); i++)
 			;
 		if (i == ARRAY_SIZE(names))
-			errx(2, "%s: data, iova, truncate, fork, advise, large, flush, reclaim",
+			errx(2, "%s: data, iova, change, truncate, fork, advise, large, flush, reclaim",
 			     argv[arg]);
 	}
 	m[1].fd = file_in(need("HMM_DAX_EXT4"));
@@ -1004,6 +1070,8 @@ int main(int argc, char **argv)
 			data(m[i].name, m[i].p, MB(256), 100);
 			atomics(m[i].name, m[i].p, MB(256));
 		}
+		if (wanted("change", argv))
+			change(m[i].name, m[i].p);
 	}
 	for (i = 1; i < 3 && wanted("truncate", argv); i++)
 		truncated(m[i].name, m[i].p, m[i].fd);
