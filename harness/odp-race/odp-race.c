@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * odp-race [-t seconds] [-f threads] [-p pages] zap|thp|munmap|hugetlb|fork
+ * odp-race [-t seconds] [-f threads] [-p pages] [-o pages] zap|thp|munmap|hugetlb|fork
  *
- * Threads (-f, default 1) map a range (-p, default 16 pages) with odp_race
+ * Threads (-f, default 1) map a range (-p, default 16 pages) with odp_race,
+ * from a multiple of 2 MiB on or that many pages (-o) behind it,
  * while the main thread changes the page table:
  *   zap      MADV_DONTNEED
  *   thp      the same, the range is part of a huge page
@@ -108,32 +109,38 @@ static int reg(char *p, size_t len, int flags)
 
 static int bad_usage(void)
 {
-	fputs("usage: odp-race [-t seconds] [-f threads] [-p pages] zap|thp|munmap|hugetlb|fork\n",
+	fputs("usage: odp-race [-t seconds] [-f threads] [-p pages] [-o pages] zap|thp|munmap|hugetlb|fork\n",
 	      stderr);
 	return 2;
 }
 
 int main(int argc, char **argv)
 {
-	int seconds = 10, pages = 16, below = -1, opt;
+	int seconds = 10, pages = 16, skip = 0, below = -1, opt;
 	struct odp_race_stats s;
 	time_t end;
 
-	while ((opt = getopt(argc, argv, "t:f:p:")) != -1) {
+	while ((opt = getopt(argc, argv, "t:f:p:o:")) != -1) {
 		if (opt == 't')
 			seconds = atoi(optarg);
 		else if (opt == 'f')
 			threads = atoi(optarg);
 		else if (opt == 'p')
 			pages = atoi(optarg);
+		else if (opt == 'o')
+			skip = atoi(optarg);
 		else
 			return bad_usage();
 	}
-	if (optind + 1 != argc || threads < 1 || pages < 1 || pages > 512)
+	if (optind + 1 != argc || threads < 1 || pages < 1 || skip < 0 ||
+	    pages + skip > 512)
 		return bad_usage();
 
 	const char *mode = argv[optind];
 	bool hugetlb = !strcmp(mode, "hugetlb"), thp = !strcmp(mode, "thp");
+	if (skip && (hugetlb || !strcmp(mode, "munmap")))
+		return bad_usage();
+
 	size_t len = hugetlb ? 2 * HUGE : pages * 4096UL;
 	char *p = map(NULL, 4 * HUGE, hugetlb ? MAP_HUGETLB : 0);
 	pthread_t thread[threads];
@@ -141,6 +148,9 @@ int main(int argc, char **argv)
 	p = (char *)(((unsigned long)p + 2 * HUGE - 1) & ~(HUGE - 1));
 	if (!hugetlb)
 		madvise(p, HUGE, thp ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	char *all = p;
+
+	p += skip * 4096UL;
 	range = (struct odp_race_range){ (unsigned long)p, len, 0 };
 	twice = !strcmp(mode, "fork");
 	if (twice)
@@ -155,7 +165,7 @@ int main(int argc, char **argv)
 		if (pthread_create(&thread[i], NULL, mapper, (void *)(long)i))
 			errx(2, "pthread_create");
 	for (end = time(NULL) + seconds; time(NULL) < end;)
-		change(mode, p, thp ? HUGE : len, below);
+		change(mode, thp ? all : p, thp ? HUGE : len, below);
 	stop = true;
 	for (int i = 0; i < threads; i++)
 		pthread_join(thread[i], NULL);
