@@ -91,7 +91,7 @@ static void change(const char *mode, char *p, size_t len, int below)
 			_exit(0);
 		if (child < 0 || waitpid(child, NULL, 0) != child)
 			err(2, "fork");
-		usleep(2000);
+		usleep(20000);	/* with the child gone, a page is just made writable */
 	} else {
 		madvise(p, len, MADV_DONTNEED);
 	}
