@@ -109,8 +109,8 @@ static int reg(char *p, size_t len, int flags)
 
 static int bad_usage(void)
 {
-	fputs("usage: odp-race [-t seconds] [-f threads] [-p pages] [-o pages] zap|thp|munmap|hugetlb|fork\n",
-	      stderr);
+	fputs("usage: odp-race [-t seconds] [-f threads] [-p pages] [-o pages] "
+	      "zap|thp|munmap|hugetlb|fork\n", stderr);
 	return 2;
 }
 
@@ -138,6 +138,7 @@ int main(int argc, char **argv)
 
 	const char *mode = argv[optind];
 	bool hugetlb = !strcmp(mode, "hugetlb"), thp = !strcmp(mode, "thp");
+
 	if (skip && (hugetlb || !strcmp(mode, "munmap")))
 		return bad_usage();
 
@@ -172,10 +173,12 @@ int main(int argc, char **argv)
 
 	if (ioctl(fd, ODP_RACE_STATS, &s))
 		err(2, "ODP_RACE_STATS");
-	printf("%s, %d threads, %zu pages, %d s: %llu rounds, %lu refused, %llu invalidations, %llu upgrades: ",
-	       mode, threads, len / 4096, seconds, s.rounds, refused, s.invalidations, s.upgrades);
-	printf("unlinked %llu, wrong %llu, leaked %llu, missing %llu, miscounted %llu, map errors %llu",
-	       s.unlinked, s.wrong, s.leaked, s.missing, s.miscounted, s.map_error);
+	printf("%s, %d threads, %zu pages, %d s: %llu rounds, %lu refused, ",
+	       mode, threads, len / 4096, seconds, s.rounds, refused);
+	printf("%llu invalidations, %llu upgrades: ", s.invalidations, s.upgrades);
+	printf("unlinked %llu, wrong %llu, leaked %llu, missing %llu, ",
+	       s.unlinked, s.wrong, s.leaked, s.missing);
+	printf("miscounted %llu, map errors %llu", s.miscounted, s.map_error);
 	if (s.first_ms)
 		printf("; the first in round %llu after %llu ms", s.first_round, s.first_ms);
 	printf("\n");

@@ -1049,8 +1049,8 @@ int main(int argc, char **argv)
 		for (i = 0; i < ARRAY_SIZE(names) && strcmp(argv[arg], names[i]); i++)
 			;
 		if (i == ARRAY_SIZE(names))
-			errx(2, "%s: data, iova, change, truncate, fork, advise, large, flush, reclaim",
-			     argv[arg]);
+			errx(2, "%s: not data, iova, change, truncate, fork, advise, large, %s",
+			     argv[arg], "flush, or reclaim");
 	}
 	m[1].fd = file_in(need("HMM_DAX_EXT4"));
 	m[2].fd = file_in(need("HMM_DAX_XFS"));
