@@ -90,8 +90,14 @@ int bench_get_pages(struct device *dev, struct hmm_bench_dma *d)
 	d->map_ns = ktime_get_ns() - start;
 	if (ret)
 		goto out;
-	d->bytes = is_vmalloc_addr(pages.dma_addr) ?
-		   d->npages * sizeof(*pages.dma_addr) : ksize(pages.dma_addr);
+	/* Of one address, it needs no memory but its own. */
+	if ((void *)pages.dma_addr > (void *)&pages &&
+	    (void *)pages.dma_addr < (void *)(&pages + 1))
+		d->bytes = sizeof(*pages.dma_addr);
+	else if (is_vmalloc_addr(pages.dma_addr))
+		d->bytes = d->npages * sizeof(*pages.dma_addr);
+	else
+		d->bytes = ksize(pages.dma_addr);
 
 	start = ktime_get_ns();
 	drm_gpusvm_unmap_pages(&gpusvm, &pages, d->npages, &ctx);

@@ -21,10 +21,13 @@
 #include <nvif/driver.h>
 
 #include <kunit/test.h>
+#include <linux/anon_inodes.h>
+#include <linux/completion.h>
 #include <linux/delay.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <linux/iommu.h>
+#include <linux/kthread.h>
 #include <linux/migrate.h>
 #include <linux/mman.h>
 #include <linux/moduleparam.h>
@@ -110,7 +113,7 @@ struct svm_kunit {
 	struct nvif_driver driver;
 	struct nouveau_svmm *svmm;
 	struct nouveau_svm *svm;
-	struct nouveau_pfnmap_args *args;
+	struct svm_kunit *other;	/* a second client, with a GPU of its own */
 	unsigned int maps, clears, replays, cancels;
 	u64 cancelled;			/* the last one's instance */
 	struct device *pci;		/* NULL: no IOMMU */
@@ -126,6 +129,15 @@ static dma_addr_t svm_kunit_iova(struct svm_kunit *t, unsigned long addr)
 		return 0;
 	return window->dma.state.addr + window->dma.skew +
 	       (addr - window->dma.start);
+}
+
+/* Can the GPU reach through the IOMMU what its page table has at @addr? */
+static void expect_reachable(struct svm_kunit *t, struct nvkm_mmu_kunit_pte pte)
+{
+	if (t->iommu)
+		KUNIT_EXPECT_TRUE(t->test,
+				  iommu_iova_to_phys(t->iommu,
+						     (pte.data & ~0xffULL) << 4));
 }
 
 /* Is @addr mapped for DMA, or not? Without an IOMMU there is nothing to see. */
@@ -151,9 +163,11 @@ static int svm_kunit_clear(struct svm_kunit *t, u64 start, u64 size)
 
 	/* What the GPU has is mapped for DMA until the GPU's TLB is flushed. */
 	for (addr = start; addr < start + size; addr += step) {
-		if (nvkm_mmu_kunit_walk(t->gpu, addr).kind == KUNIT_NONE)
+		struct nvkm_mmu_kunit_pte pte = nvkm_mmu_kunit_walk(t->gpu, addr);
+
+		if (pte.kind == KUNIT_NONE)
 			continue;
-		expect_dma(t->test, addr, true);
+		expect_reachable(t, pte);
 		if (addr < t->gpu->gone_limit)
 			t->gpu->gone = false;
 	}
@@ -208,6 +222,25 @@ static void *svm_kunit_zalloc(struct kunit *test, size_t size)
 	return p;
 }
 
+/* What a client has that has called SVM_INIT. */
+static void svm_kunit_client(struct svm_kunit *t)
+{
+	struct kunit *test = t->test;
+
+	t->cli = svm_kunit_zalloc(test, sizeof(*t->cli));
+	t->cli->drm = t->drm;
+	t->driver.ioctl = svm_kunit_ioctl;
+	t->cli->base.driver = &t->driver;
+	t->cli->base.object.priv = t;
+	t->cli->svm.cli = t->cli;
+	t->cli->svm.vmm.object.client = &t->cli->base;
+
+	t->svmm = nouveau_svmm_new(t->drm, &t->cli->svm, SVM_KUNIT_UNMANAGED,
+				   SVM_KUNIT_UNMANAGED + SVM_KUNIT_UNMANAGED_SIZE);
+	KUNIT_ASSERT_NOT_NULL(test, t->svmm);
+	list_add(&t->svmm->head, &t->svm->svmms);
+}
+
 static int svm_kunit_init(struct kunit *test)
 {
 	struct svm_kunit *t = svm_kunit_zalloc(test, sizeof(*t));
@@ -234,58 +267,62 @@ static int svm_kunit_init(struct kunit *test)
 	}
 	t->drm->dev = t->dev;
 	t->drm->nvkm = t->gpu->device;
-	t->cli = svm_kunit_zalloc(test, sizeof(*t->cli));
-	t->cli->drm = t->drm;
-	t->driver.ioctl = svm_kunit_ioctl;
-	t->cli->base.driver = &t->driver;
-	t->cli->base.object.priv = t;
-	t->cli->svm.cli = t->cli;
-	t->cli->svm.vmm.object.client = &t->cli->base;
-
-	/* nouveau_svmm_fini() frees it. */
-	t->svmm = kzalloc_obj(*t->svmm);
-	KUNIT_ASSERT_NOT_NULL(test, t->svmm);
-	t->svmm->vmm = &t->cli->svm;
-	t->svmm->unmanaged.start = SVM_KUNIT_UNMANAGED;
-	t->svmm->unmanaged.limit = SVM_KUNIT_UNMANAGED + SVM_KUNIT_UNMANAGED_SIZE;
-	mutex_init(&t->svmm->mutex);
-	mt_init(&t->svmm->windows);
-	iommu_iotlb_gather_init(&t->svmm->gather);
-	mmgrab(current->mm);
-	t->svmm->mm = current->mm;
-
-	t->svm = svm_kunit_zalloc(test, struct_size(t->svm, buffer, 1));
-	t->svm->drm = t->drm;
-	mutex_init(&t->svm->mutex);
-	INIT_LIST_HEAD(&t->svm->inst);
-	INIT_LIST_HEAD(&t->svm->svmms);
+	t->svm = nouveau_svm_new(t->drm);
+	KUNIT_ASSERT_NOT_NULL(test, t->svm);
 	INIT_WORK(&t->svm->buffer[0].work, nouveau_svm_fault);
 	t->drm->svm = t->svm;
-	list_add(&t->svmm->head, &t->svm->svmms);
+	svm_kunit_client(t);
 	t->drm->client.vmm.vmm.object.client = &t->cli->base;
-
-	t->args = svm_kunit_zalloc(test, struct_size(t->args, p.phys,
-						     NOUVEAU_SVM_PFNS));
-	t->args->i.type = NVIF_IOCTL_V0_MTHD;
-	t->args->m.method = NVIF_VMM_V0_PFNMAP;
 	return 0;
+}
+
+/* A second client of the same device; the first one sees its replays and cancels. */
+static struct svm_kunit *svm_kunit_other(struct kunit *test)
+{
+	struct svm_kunit *t = test->priv, *u = svm_kunit_zalloc(test, sizeof(*u));
+
+	u->test = test;
+	u->drm = t->drm;
+	u->dev = t->dev;
+	u->svm = t->svm;
+	u->iommu = t->iommu;
+	u->gpu = nvkm_mmu_kunit_new(test, &nvkm_mmu_kunit_gens[0],
+				    SVM_KUNIT_UNMANAGED, SVM_KUNIT_UNMANAGED_SIZE);
+	t->other = u;
+	svm_kunit_client(u);
+	return u;
+}
+
+static void svm_kunit_client_exit(struct svm_kunit *t)
+{
+	int i;
+
+	if (!t || !t->svmm)
+		return;
+	/* The process that ran the test is about to be gone, or is. */
+	for (i = 0; i < 500 && t->gpu->vmm->pd->refs[0] > 1; i++)
+		msleep(20);
+	KUNIT_EXPECT_EQ(t->test, t->gpu->vmm->pd->refs[0], 1);
+	nouveau_svmm_fini(&t->svmm);
 }
 
 static void svm_kunit_exit(struct kunit *test)
 {
 	struct svm_kunit *t = test->priv;
-	int i;
 
 	if (!t)
 		return;
-	if (t->svmm) {
-		/* The process that ran the test is about to be gone, or is. */
-		for (i = 0; i < 500 && t->gpu->vmm->pd->refs[0] > 1; i++)
-			msleep(20);
-		KUNIT_EXPECT_EQ(test, t->gpu->vmm->pd->refs[0], 1);
-		nouveau_svmm_fini(&t->svmm);
+	svm_kunit_client_exit(t->other);
+	svm_kunit_client_exit(t);
+	if (t->svm) {
+		KUNIT_EXPECT_TRUE(test, list_empty(&t->svm->inst));
+		flush_workqueue(t->svm->wq);
+		KUNIT_EXPECT_EQ(test, t->svm->nr_windows, 0);
+		KUNIT_EXPECT_TRUE(test, list_empty(&t->svm->lru));
+		nouveau_svm_free(t->svm);
 	}
-	KUNIT_EXPECT_TRUE(test, !t->svm || list_empty(&t->svm->inst));
+	if (t->other && t->other->gpu)
+		nvkm_mmu_kunit_del(test, t->other->gpu);
 	if (t->gpu)
 		nvkm_mmu_kunit_del(test, t->gpu);
 	put_device(t->pci);
@@ -293,19 +330,23 @@ static void svm_kunit_exit(struct kunit *test)
 
 enum { FAULT_READ, FAULT_WRITE, FAULT_ATOMIC };
 
-/* A fault of the GPU, as nouveau_svm_fault() handles it. */
+/* A fault of a client's GPU, tried once. */
+static int svm_kunit_fault_of(struct svm_kunit *t, unsigned long addr, int how)
+{
+	const struct nouveau_svm_fault fault = { .addr = addr, .access = how };
+
+	return nouveau_svm_fault_try(t->svmm, &fault);
+}
+
 static int svm_kunit_fault(struct kunit *test, unsigned long addr, int how)
 {
-	struct svm_kunit *t = test->priv;
-	struct nouveau_svm_window *window = nouveau_svm_window_get(t->svmm, addr);
+	return svm_kunit_fault_of(test->priv, addr, how);
+}
 
-	if (IS_ERR(window))
-		return PTR_ERR(window);
-	if (how == FAULT_ATOMIC)
-		return nouveau_atomic_fault(window, addr, t->args);
-	return nouveau_range_fault(window, addr, HMM_PFN_REQ_FAULT |
-				   (how == FAULT_WRITE ? HMM_PFN_REQ_WRITE : 0),
-				   t->args);
+/* Does a client's GPU have anything at @addr? */
+static bool svm_kunit_has(struct svm_kunit *t, unsigned long addr)
+{
+	return nvkm_mmu_kunit_walk(t->gpu, addr).kind != KUNIT_NONE;
 }
 
 /* Does the GPU have the page that the process has at @addr? */
@@ -354,22 +395,6 @@ static unsigned long svm_kunit_mmap(struct kunit *test, struct file *file,
 
 #define RW (PROT_READ | PROT_WRITE)
 
-/* A GPU that is suspended has nothing that a notifier would have to clear. */
-static void test_suspend(struct kunit *test)
-{
-	unsigned long addr = svm_kunit_mmap(test, NULL, 0, SZ_1M, RW, MAP_PRIVATE);
-	struct svm_kunit *t = test->priv;
-
-	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
-	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, SZ_1M + addr - SZ_4K,
-					      FAULT_WRITE), 0);
-	nouveau_svm_suspend(t->drm);
-	expect_no_page(test, addr);
-	expect_no_page(test, SZ_1M + addr - SZ_4K);
-	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_READ), 0);
-	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
-}
-
 /* At SVM_INIT a device is refused that the first fault would fail for. */
 static void test_device(struct kunit *test)
 {
@@ -400,13 +425,14 @@ static void svm_kunit_faults(struct kunit *test, unsigned int nr,
 		copies[i] = faults[i];
 		pointers[i] = &copies[i];
 	}
-	nouveau_svm_faults(t->svm, pointers, nr, t->args);
+	nouveau_svm_faults(t->svm, pointers, nr);
 }
 
 #define svm_kunit_batch(test, ...) ({					\
 	const struct nouveau_svm_fault batch[] = { __VA_ARGS__ };	\
 									\
 	svm_kunit_faults(test, ARRAY_SIZE(batch), batch);		\
+	flush_workqueue(((struct svm_kunit *)(test)->priv)->svm->wq);	\
 })
 
 #define FAULT(instance, address, kind) \
@@ -420,6 +446,35 @@ static void expect_handled(struct kunit *test, unsigned int maps,
 	KUNIT_EXPECT_EQ(test, t->maps, maps);
 	KUNIT_EXPECT_EQ(test, t->replays, replays);
 	KUNIT_EXPECT_EQ(test, t->cancels, cancels);
+}
+
+/* A GPU that is suspended has nothing that a notifier would have to clear. */
+static void test_suspend(struct kunit *test)
+{
+	unsigned long addr = svm_kunit_mmap(test, NULL, 0, SZ_1M, RW, MAP_PRIVATE);
+	struct svm_kunit *t = test->priv;
+
+	KUNIT_ASSERT_EQ(test, nouveau_svmm_join(t->svmm, 0x1000), 0);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, SZ_1M + addr - SZ_4K,
+					      FAULT_WRITE), 0);
+	nouveau_svm_suspend(t->drm);
+	expect_no_page(test, addr);
+	expect_no_page(test, SZ_1M + addr - SZ_4K);
+
+	/* A fault that has been waiting since before that, and one to be killed. */
+	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr, FAULT_READ), -ESHUTDOWN);
+	svm_kunit_batch(test, FAULT(0x1000, addr, READ),
+			FAULT(0x2000, addr, READ));
+	expect_handled(test, 0, 0, 0);
+	expect_no_page(test, addr);
+
+	/* They come again afterwards. */
+	nouveau_svm_start(t->svm);
+	expect_handled(test, 0, 1, 0);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_READ), 0);
+	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
+	nouveau_svmm_part(t->svmm, 0x1000);
 }
 
 /* None is forgotten, none handled twice, and the right one is cancelled. */
@@ -651,16 +706,9 @@ static void test_errors(struct kunit *test)
 			-EINVAL);
 
 	/* A wild pointer takes no window. */
-	nr = t->svmm->nr_windows;
+	nr = t->svm->nr_windows;
 	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, SZ_32G, FAULT_READ), -EFAULT);
-	KUNIT_EXPECT_EQ(test, t->svmm->nr_windows, nr);
-
-	/* One window too many; the one that is there still serves. */
-	svm_kunit_mmap(test, NULL, SZ_32G, SZ_4K, RW, MAP_PRIVATE | MAP_FIXED);
-	t->svmm->nr_windows += NOUVEAU_SVM_WINDOWS_MAX;
-	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, SZ_32G, FAULT_READ), -ENOSPC);
-	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
-	t->svmm->nr_windows -= NOUVEAU_SVM_WINDOWS_MAX;
+	KUNIT_EXPECT_EQ(test, t->svm->nr_windows, nr);
 }
 
 static void test_dax(struct kunit *test)
@@ -810,7 +858,220 @@ static void test_dax_edge(struct kunit *test)
 	KUNIT_EXPECT_GT(test, t->clears, 0);
 }
 
+/* ----- waiting ----- */
+
+/*
+ * A file whose pages are there when the gate opens, as with a userfaultfd; in an even
+ * page there is nothing then.
+ */
+struct svm_kunit_gate {
+	struct completion there, go;
+	struct page *page;
+	bool waiting;
+};
+
+/* Nothing waits longer than this, if what is tested does not work. */
+#define GATE_TIMEOUT (20 * HZ)
+
+static vm_fault_t svm_kunit_gate_fault(struct vm_fault *vmf)
+{
+	struct svm_kunit_gate *gate = vmf->vma->vm_file->private_data;
+
+	WRITE_ONCE(gate->waiting, true);
+	complete(&gate->there);
+	wait_for_completion_timeout(&gate->go, GATE_TIMEOUT);
+	WRITE_ONCE(gate->waiting, false);
+	if (!(vmf->pgoff & 1))
+		return VM_FAULT_SIGBUS;
+	get_page(gate->page);
+	vmf->page = gate->page;
+	return 0;
+}
+
+static const struct vm_operations_struct svm_kunit_gate_vm_ops = {
+	.fault = svm_kunit_gate_fault,
+};
+
+static int svm_kunit_gate_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	vma->vm_ops = &svm_kunit_gate_vm_ops;
+	return 0;
+}
+
+static const struct file_operations svm_kunit_gate_fops = {
+	.owner = THIS_MODULE,
+	.mmap = svm_kunit_gate_mmap,
+};
+
+static void svm_kunit_gate_free(void *data)
+{
+	struct svm_kunit_gate *gate = data;
+
+	__free_page(gate->page);
+}
+
+static unsigned long svm_kunit_gate(struct kunit *test, struct svm_kunit_gate **pgate)
+{
+	struct svm_kunit_gate *gate = svm_kunit_zalloc(test, sizeof(*gate));
+	unsigned long addr;
+	struct file *file;
+
+	init_completion(&gate->there);
+	init_completion(&gate->go);
+	gate->page = alloc_page(GFP_KERNEL | __GFP_ZERO);
+	KUNIT_ASSERT_NOT_NULL(test, gate->page);
+	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, svm_kunit_gate_free,
+							   gate));
+	file = anon_inode_getfile("svm_kunit", &svm_kunit_gate_fops, gate, O_RDWR);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, file);
+	addr = svm_kunit_mmap(test, file, 0, SZ_1M, RW, MAP_SHARED);
+	fput(file);
+	*pgate = gate;
+	return addr;
+}
+
+/* Faults that are on their way, one of them up to a gate. */
+#define svm_kunit_wait(test, gate, ...) ({				\
+	const struct nouveau_svm_fault batch[] = { __VA_ARGS__ };	\
+									\
+	reinit_completion(&(gate)->there);				\
+	reinit_completion(&(gate)->go);					\
+	svm_kunit_faults(test, ARRAY_SIZE(batch), batch);		\
+	KUNIT_EXPECT_TRUE(test,						\
+		wait_for_completion_timeout(&(gate)->there, GATE_TIMEOUT)); \
+})
+
+/* A process that waits for its memory holds up nobody else. */
+static void test_waiting(struct kunit *test)
+{
+	unsigned long addr = svm_kunit_mmap(test, NULL, 0, SZ_1M, RW, MAP_PRIVATE);
+	struct svm_kunit *t = test->priv, *u = svm_kunit_other(test);
+	struct svm_kunit_gate *gate;
+	unsigned long far = svm_kunit_gate(test, &gate);
+
+	/* That is also the order in which they are handled. */
+	KUNIT_ASSERT_LT(test, far, addr);
+	KUNIT_ASSERT_EQ(test, nouveau_svmm_join(t->svmm, 0x1000), 0);
+	KUNIT_ASSERT_EQ(test, nouveau_svmm_join(u->svmm, 0x2000), 0);
+
+	/* The second fault of the one that waits is forgotten till it has done. */
+	svm_kunit_wait(test, gate, FAULT(0x2000, far + SZ_4K, READ));
+	svm_kunit_faults(test, 2, (struct nouveau_svm_fault []) {
+		FAULT(0x1000, addr, WRITE), FAULT(0x2000, far + SZ_4K, READ),
+	});
+	flush_work(&t->svmm->work);
+	KUNIT_EXPECT_TRUE(test, READ_ONCE(gate->waiting));
+	expect_handled(test, 1, 1, 0);
+	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
+	KUNIT_EXPECT_FALSE(test, svm_kunit_has(u, far + SZ_4K));
+	KUNIT_EXPECT_EQ(test, u->svmm->nr_faults, 1);
+	complete_all(&gate->go);
+	flush_work(&u->svmm->work);
+	expect_handled(test, 1, 2, 0);
+	KUNIT_EXPECT_TRUE(test, svm_kunit_has(u, far + SZ_4K));
+	KUNIT_EXPECT_FALSE(test, u->svmm->missed);
+
+	/* What fails is replayed all the same if there was more. */
+	svm_kunit_wait(test, gate, FAULT(0x2000, far + SZ_8K, READ));
+	svm_kunit_faults(test, 1, (struct nouveau_svm_fault []) {
+		FAULT(0x2000, far + SZ_4K, READ),
+	});
+	complete_all(&gate->go);
+	flush_work(&u->svmm->work);
+	expect_handled(test, 0, 1, 1);
+
+	/* Nor is it waited for when the GPU is suspended. */
+	svm_kunit_wait(test, gate, FAULT(0x2000, far + SZ_4K + SZ_8K, READ));
+	nouveau_svm_suspend(t->drm);
+	KUNIT_EXPECT_TRUE(test, READ_ONCE(gate->waiting));
+	KUNIT_EXPECT_FALSE(test, svm_kunit_has(u, far + SZ_4K));
+	u->maps = 0;
+	complete_all(&gate->go);
+	flush_work(&u->svmm->work);
+	KUNIT_EXPECT_EQ(test, u->maps, 0);
+	expect_handled(test, 0, 0, 0);
+	nouveau_svm_start(t->svm);
+	expect_handled(test, 0, 1, 0);
+
+	/*
+	 * Nor when its client goes. The second of its faults is that of an instance
+	 * whose address another client's has then: that is not cancelled.
+	 */
+	svm_kunit_wait(test, gate, FAULT(0x2000, far + SZ_16K, READ),
+		       FAULT(0x2000, addr, READ));
+	nouveau_svmm_part(u->svmm, 0x2000);
+	KUNIT_ASSERT_EQ(test, nouveau_svmm_join(t->svmm, 0x2000), 0);
+	nouveau_svmm_fini(&u->svmm);
+	KUNIT_EXPECT_TRUE(test, READ_ONCE(gate->waiting));
+	complete_all(&gate->go);
+	flush_workqueue(t->svm->wq);
+	KUNIT_EXPECT_EQ(test, u->maps, 0);
+	KUNIT_EXPECT_EQ(test, t->cancels, 0);
+	KUNIT_EXPECT_FALSE(test, svm_kunit_has(u, addr));
+
+	nouveau_svmm_part(t->svmm, 0x1000);
+	nouveau_svmm_part(t->svmm, 0x2000);
+}
+
+/* A fault without memory is tried for some time; no other client waits for that. */
+static void test_tries(struct kunit *test)
+{
+	unsigned long addr = svm_kunit_mmap(test, NULL, SZ_16G, SZ_1M, RW,
+					    MAP_PRIVATE | MAP_FIXED);
+	unsigned long far = svm_kunit_mmap(test, NULL, SZ_16G + SZ_4G, SZ_1M, RW,
+					   MAP_PRIVATE | MAP_FIXED);
+	struct svm_kunit *t = test->priv, *u = svm_kunit_other(test);
+	unsigned long then;
+
+	KUNIT_ASSERT_EQ(test, nouveau_svmm_join(t->svmm, 0x1000), 0);
+	KUNIT_ASSERT_EQ(test, nouveau_svmm_join(u->svmm, 0x2000), 0);
+
+	/* Memory comes back, or what is busy becomes free. */
+	WRITE_ONCE(t->gpu->fail, 0);
+	svm_kunit_faults(test, 2, (struct nouveau_svm_fault []) {
+		FAULT(0x1000, addr, WRITE), FAULT(0x2000, addr, WRITE),
+	});
+	flush_work(&u->svmm->work);
+	KUNIT_EXPECT_TRUE(test, svm_kunit_has(u, addr));
+	KUNIT_EXPECT_EQ(test, t->svmm->nr_faults, 1);
+	KUNIT_EXPECT_FALSE(test, svm_kunit_has(t, addr));
+	msleep(300);
+	WRITE_ONCE(t->gpu->fail, -1);
+	flush_work(&t->svmm->work);
+	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
+	KUNIT_EXPECT_EQ(test, t->cancels, 0);
+
+	WRITE_ONCE(t->svmm->nr_dead, NOUVEAU_SVM_WINDOWS_DEAD);
+	svm_kunit_faults(test, 1, (struct nouveau_svm_fault []) {
+		FAULT(0x1000, far, WRITE),
+	});
+	msleep(50);
+	KUNIT_EXPECT_EQ(test, t->maps, 0);
+	WRITE_ONCE(t->svmm->nr_dead, 0);
+	flush_work(&t->svmm->work);
+	expect_page(test, far, KUNIT_SMALL, NVKM_VMM_PFN_W);
+	expect_handled(test, 1, 1, 0);
+
+	/* Or it does not: only this one is killed, after 10 s. */
+	far = svm_kunit_mmap(test, NULL, SZ_16G + SZ_8G, SZ_1M, RW,
+			     MAP_PRIVATE | MAP_FIXED);
+	WRITE_ONCE(t->gpu->fail, 0);
+	then = jiffies;
+	svm_kunit_batch(test, FAULT(0x1000, addr, READ), FAULT(0x1000, far, WRITE));
+	KUNIT_EXPECT_GE(test, jiffies - then, 10 * HZ);
+	WRITE_ONCE(t->gpu->fail, -1);
+	KUNIT_EXPECT_EQ(test, t->replays, 1);
+	KUNIT_EXPECT_EQ(test, t->cancels, 1);
+	KUNIT_EXPECT_EQ(test, t->cancelled, 0x1000);
+	KUNIT_EXPECT_FALSE(test, svm_kunit_has(t, far));
+	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
+
+	nouveau_svmm_part(t->svmm, 0x1000);
+	nouveau_svmm_part(u->svmm, 0x2000);
+}
+
 static const struct iommu_domain_ops *svm_kunit_iommu_ops;
+static struct iommu_domain_ops svm_kunit_ops;
 static unsigned int svm_kunit_syncs;
 
 static void svm_kunit_iotlb_sync(struct iommu_domain *domain,
@@ -820,13 +1081,382 @@ static void svm_kunit_iotlb_sync(struct iommu_domain *domain,
 	svm_kunit_iommu_ops->iotlb_sync(domain, gather);
 }
 
+/* Count how often the IOMMU is flushed, from here on. */
+static void svm_kunit_count_syncs(struct svm_kunit *t, bool on)
+{
+	if (!t->iommu)
+		return;
+	if (on) {
+		svm_kunit_iommu_ops = t->iommu->ops;
+		svm_kunit_ops = *t->iommu->ops;
+		svm_kunit_ops.iotlb_sync = svm_kunit_iotlb_sync;
+		svm_kunit_syncs = 0;
+	}
+	t->iommu->ops = on ? &svm_kunit_ops : svm_kunit_iommu_ops;
+}
+
+static void expect_syncs(struct svm_kunit *t, unsigned int nr)
+{
+	unsigned int syncs = READ_ONCE(svm_kunit_syncs);
+
+	if (t->iommu)
+		KUNIT_EXPECT_EQ(t->test, syncs, nr);
+}
+
+/*
+ * Somebody else's notifier, which keeps an invalidation from coming to its end: after
+ * the window's, as it starts behind that.
+ */
+struct svm_kunit_park {
+	struct mmu_interval_notifier notifier;
+	struct completion there, go;
+	struct work_struct work;
+	struct mm_struct *mm;
+	struct file *file;		/* punch a hole into it, or ... */
+	unsigned long addr, len;	/* ... unmap this, or read from there */
+	long ret;
+};
+
+static bool svm_kunit_park_invalidate(struct mmu_interval_notifier *mni,
+				      const struct mmu_notifier_range *update,
+				      unsigned long seq)
+{
+	struct svm_kunit_park *park = container_of(mni, typeof(*park), notifier);
+
+	complete(&park->there);
+	wait_for_completion_timeout(&park->go, GATE_TIMEOUT);
+	mmu_interval_set_seq(mni, seq);
+	return true;
+}
+
+static const struct mmu_interval_notifier_ops svm_kunit_park_ops = {
+	.invalidate = svm_kunit_park_invalidate,
+};
+
+static void svm_kunit_park_work(struct work_struct *work)
+{
+	struct svm_kunit_park *park = container_of(work, typeof(*park), work);
+	u32 x;
+
+	if (park->file) {
+		park->ret = vfs_fallocate(park->file, FALLOC_FL_PUNCH_HOLE |
+					  FALLOC_FL_KEEP_SIZE, 0, SZ_4K);
+		return;
+	}
+	kthread_use_mm(park->mm);
+	if (park->len)
+		park->ret = vm_munmap(park->addr, park->len);
+	else
+		park->ret = copy_from_user(&x, (void __user *)park->addr, 4);
+	kthread_unuse_mm(park->mm);
+}
+
+/* The invalidation of a page is under way, and does not end. */
+static struct svm_kunit_park *svm_kunit_park(struct kunit *test, unsigned long addr,
+					     unsigned long len, struct file *file)
+{
+	struct svm_kunit_park *park = svm_kunit_zalloc(test, sizeof(*park));
+
+	init_completion(&park->there);
+	init_completion(&park->go);
+	park->mm = current->mm;
+	park->addr = addr;
+	park->len = len;
+	park->file = file;
+	KUNIT_ASSERT_EQ(test, 0,
+			mmu_interval_notifier_insert(&park->notifier, park->mm, addr,
+						     SZ_4K, &svm_kunit_park_ops));
+	INIT_WORK(&park->work, svm_kunit_park_work);
+	queue_work(system_dfl_wq, &park->work);
+	KUNIT_EXPECT_TRUE(test, wait_for_completion_timeout(&park->there,
+							    GATE_TIMEOUT));
+	return park;
+}
+
+static void svm_kunit_unpark(struct kunit *test, struct svm_kunit_park *park)
+{
+	complete_all(&park->go);
+	flush_work(&park->work);
+	KUNIT_EXPECT_EQ(test, park->ret, 0);
+	mmu_interval_notifier_remove(&park->notifier);
+}
+
+/*
+ * One invalidation has not finished when another one comes, which cannot leave it to
+ * the first to flush the IOMMU. A read by the CPU takes a page back that is exclusive
+ * to the GPU.
+ */
+static void test_finish(struct kunit *test)
+{
+	unsigned long addr = svm_kunit_mmap(test, NULL, SZ_16G + SZ_1M, SZ_1M, RW,
+					    MAP_PRIVATE | MAP_FIXED);
+	struct svm_kunit *t = test->priv;
+	struct svm_kunit_park *park;
+	int i;
+	u32 x;
+
+	for (i = 0; i < 3; i++)
+		KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr + i * SZ_4K,
+						      FAULT_ATOMIC), 0);
+	svm_kunit_count_syncs(t, true);
+	park = svm_kunit_park(test, addr, 0, NULL);
+	expect_syncs(t, 0);
+	KUNIT_EXPECT_FALSE(test, svm_kunit_has(t, addr));
+
+	KUNIT_EXPECT_EQ(test, copy_from_user(&x, (void __user *)addr + SZ_4K, 4), 0);
+	expect_syncs(t, 1);
+	expect_no_page(test, addr + SZ_4K);
+
+	/* That was for both: there is nothing left of the first one's. */
+	svm_kunit_unpark(test, park);
+	expect_syncs(t, 1);
+	expect_no_page(test, addr);
+
+	/* Alone again. */
+	KUNIT_EXPECT_EQ(test, copy_from_user(&x, (void __user *)addr + SZ_8K, 4), 0);
+	expect_syncs(t, 2);
+	expect_no_page(test, addr + SZ_8K);
+	svm_kunit_count_syncs(t, false);
+}
+
+/* An atomic fault that waits for an invalidation does not have the mmap lock. */
+static void test_atomic_waits(struct kunit *test)
+{
+	struct svm_kunit *t = test->priv;
+	struct svm_kunit_park *park;
+	struct file *file = NULL;
+	unsigned long addr;
+	int i;
+
+	for (i = 0; i < svm_kunit_nr; i++)
+		if (S_ISREG(file_inode(svm_kunit_files[i].file)->i_mode))
+			file = svm_kunit_files[i].file;
+	if (!file)
+		kunit_skip(test, "no file of a file system in svm_kunit_dax");
+
+	addr = svm_kunit_mmap(test, file, SZ_16G + SZ_32M, SZ_2M, RW,
+			      MAP_SHARED | MAP_FIXED);
+	svm_kunit_mmap(test, NULL, SZ_16G + SZ_1M, SZ_1M, RW, MAP_PRIVATE | MAP_FIXED);
+	KUNIT_ASSERT_EQ(test, nouveau_svmm_join(t->svmm, 0x1000), 0);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+
+	park = svm_kunit_park(test, addr, 0, file);
+	svm_kunit_faults(test, 1, (struct nouveau_svm_fault []) {
+		FAULT(0x1000, SZ_16G + SZ_1M, ATOMIC),
+	});
+	msleep(200);
+	KUNIT_EXPECT_EQ(test, t->maps, 0);
+	KUNIT_EXPECT_FALSE(test, rwsem_is_locked(&current->mm->mmap_lock));
+	svm_kunit_unpark(test, park);
+	flush_work(&t->svmm->work);
+	expect_handled(test, 1, 1, 0);
+	KUNIT_EXPECT_TRUE(test, svm_kunit_has(t, SZ_16G + SZ_1M));
+	nouveau_svmm_part(t->svmm, 0x1000);
+}
+
+/* ----- windows ----- */
+
+/* An address of its own in each of several windows. */
+static unsigned long svm_kunit_many(struct kunit *test, unsigned int nr)
+{
+	unsigned long addr = SZ_16G + SZ_1M;
+
+	/* Too small for THP. */
+	while (nr--)
+		svm_kunit_mmap(test, NULL, addr + nr * NOUVEAU_SVM_WINDOW, SZ_1M, RW,
+			       MAP_PRIVATE | MAP_FIXED);
+	return addr;
+}
+
+/* With more windows than there may be, the one goes that was used the longest ago. */
+static void test_evict(struct kunit *test)
+{
+	const unsigned long size = NOUVEAU_SVM_WINDOW;
+	unsigned long addr = svm_kunit_many(test, 5);
+	struct svm_kunit *t = test->priv;
+	int i;
+
+	KUNIT_EXPECT_GE(test, t->svm->max_windows, 64);
+	t->svm->max_windows = 3;
+	for (i = 0; i < 4; i++) {
+		KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr + i * size,
+						      FAULT_WRITE), 0);
+		expect_page(test, addr + i * size, KUNIT_SMALL, NVKM_VMM_PFN_W);
+		KUNIT_EXPECT_EQ(test, t->svm->nr_windows, min(i + 1, 3));
+	}
+	expect_no_page(test, addr);
+	expect_page(test, addr + size, KUNIT_SMALL, NVKM_VMM_PFN_W);
+	expect_page(test, addr + 2 * size, KUNIT_SMALL, NVKM_VMM_PFN_W);
+
+	/* Use the next one, and it is not the next one any more. */
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr + size + SZ_4K,
+					      FAULT_WRITE), 0);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_READ), 0);
+	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
+	expect_page(test, addr + size, KUNIT_SMALL, NVKM_VMM_PFN_W);
+	expect_no_page(test, addr + 2 * size);
+	expect_page(test, addr + 3 * size, KUNIT_SMALL, NVKM_VMM_PFN_W);
+	KUNIT_EXPECT_EQ(test, t->svm->nr_windows, 3);
+
+	flush_workqueue(t->svm->wq);
+	KUNIT_EXPECT_EQ(test, t->svmm->nr_dead, 0);
+
+	/* What is new is invalidated as what was there before. */
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, 4 * size), 0);
+	for (i = 0; i < 4; i++)
+		expect_no_page(test, addr + i * size);
+}
+
+/* The same if the IOVA space ends before that. */
+static void test_evict_iova(struct kunit *test)
+{
+	const unsigned long size = NOUVEAU_SVM_WINDOW;
+	unsigned long addr = svm_kunit_many(test, 12);
+	struct svm_kunit *t = test->priv;
+	int i;
+
+	if (!t->iommu)
+		kunit_skip(test, "no IOMMU");
+	KUNIT_ASSERT_EQ(test, dma_set_mask(t->pci, DMA_BIT_MASK(33)), 0);
+	KUNIT_EXPECT_EQ(test, nouveau_svm_max_windows(t->pci), 4);
+	for (i = 0; i < 12; i++) {
+		KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr + i * size,
+						      FAULT_WRITE), 0);
+		expect_page(test, addr + i * size, KUNIT_SMALL, NVKM_VMM_PFN_W);
+	}
+	KUNIT_EXPECT_GE(test, t->svm->nr_windows, 2);
+	KUNIT_EXPECT_LE(test, t->svm->nr_windows, 8);
+	for (i = 0; i < 4; i++)
+		expect_no_page(test, addr + i * size);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_READ), 0);
+	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
+	KUNIT_EXPECT_EQ(test, dma_set_mask(t->pci, DMA_BIT_MASK(64)), 0);
+}
+
+/* Windows are the device's, whoever has them; what a fault is using stays. */
+static void test_evict_shared(struct kunit *test)
+{
+	const unsigned long size = NOUVEAU_SVM_WINDOW;
+	unsigned long addr = svm_kunit_many(test, 3);
+	struct svm_kunit *t = test->priv, *u = svm_kunit_other(test);
+	struct svm_kunit_gate *gate;
+	unsigned long far = svm_kunit_gate(test, &gate);
+
+	t->svm->max_windows = 2;
+	KUNIT_ASSERT_EQ(test, nouveau_svmm_join(u->svmm, 0x2000), 0);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr + size, FAULT_WRITE), 0);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault_of(u, addr, FAULT_WRITE), 0);
+	expect_no_page(test, addr);
+	expect_page(test, addr + size, KUNIT_SMALL, NVKM_VMM_PFN_W);
+	KUNIT_EXPECT_TRUE(test, svm_kunit_has(u, addr));
+	KUNIT_EXPECT_EQ(test, t->svm->nr_windows, 2);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault_of(u, addr + size, FAULT_WRITE), 0);
+	expect_no_page(test, addr + size);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+	KUNIT_EXPECT_FALSE(test, svm_kunit_has(u, addr));
+	KUNIT_EXPECT_TRUE(test, svm_kunit_has(u, addr + size));
+
+	/* There is one window, and a fault in it. */
+	t->svm->max_windows = 1;
+	KUNIT_EXPECT_TRUE(test, nouveau_svm_evict(t->svm));
+	KUNIT_EXPECT_FALSE(test, svm_kunit_has(u, addr + size));
+	svm_kunit_wait(test, gate, FAULT(0x2000, far + SZ_4K, READ));
+	expect_no_page(test, addr);
+	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), -ENOSPC);
+	complete_all(&gate->go);
+	flush_workqueue(t->svm->wq);
+	KUNIT_EXPECT_TRUE(test, svm_kunit_has(u, far + SZ_4K));
+
+	/* The same where it is not the first one. */
+	svm_kunit_wait(test, gate, FAULT(0x2000, far + SZ_4K + SZ_8K, READ));
+	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), -ENOSPC);
+	KUNIT_EXPECT_TRUE(test, svm_kunit_has(u, far + SZ_4K));
+	complete_all(&gate->go);
+	flush_workqueue(t->svm->wq);
+	KUNIT_EXPECT_TRUE(test, svm_kunit_has(u, far + SZ_4K + SZ_8K));
+	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+	KUNIT_EXPECT_FALSE(test, svm_kunit_has(u, far + SZ_4K));
+	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
+
+	/* With its client all of a process's windows go. */
+	t->svm->max_windows = 2;
+	KUNIT_EXPECT_EQ(test, svm_kunit_fault_of(u, addr, FAULT_WRITE), 0);
+	nouveau_svmm_part(u->svmm, 0x2000);
+	KUNIT_EXPECT_EQ(test, t->svm->nr_windows, 2);
+	flush_workqueue(t->svm->wq);
+	nouveau_svmm_fini(&u->svmm);
+	KUNIT_EXPECT_EQ(test, t->svm->nr_windows, 1);
+	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
+}
+
+/* The window goes with which an invalidation is to be finished. */
+static void test_evict_finish(struct kunit *test)
+{
+	const unsigned long size = NOUVEAU_SVM_WINDOW;
+	unsigned long addr = svm_kunit_many(test, 2);
+	struct svm_kunit *t = test->priv;
+	struct svm_kunit_park *park;
+	dma_addr_t dma;
+	u32 x;
+
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_ATOMIC), 0);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr + SZ_4K, FAULT_WRITE), 0);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr + SZ_8K, FAULT_ATOMIC), 0);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr + size, FAULT_ATOMIC), 0);
+	svm_kunit_count_syncs(t, true);
+	park = svm_kunit_park(test, addr, 0, NULL);
+	expect_syncs(t, 0);
+
+	dma = svm_kunit_iova(t, addr + SZ_4K);
+	expect_dma(test, addr + SZ_4K, true);
+	KUNIT_EXPECT_TRUE(test, nouveau_svm_evict(t->svm));
+	expect_syncs(t, 1);
+	expect_no_page(test, addr + SZ_4K);
+	if (t->iommu)
+		KUNIT_EXPECT_EQ(test, iommu_iova_to_phys(t->iommu, dma), 0);
+	msleep(50);
+	/* The notifier waits for that, and has nothing to do any more. */
+	KUNIT_EXPECT_EQ(test, t->svmm->nr_dead, 1);
+	t->clears = 0;
+	KUNIT_EXPECT_EQ(test, 0, copy_from_user(&x, (void __user *)addr + SZ_8K, 4));
+	KUNIT_EXPECT_EQ(test, t->clears, 0);
+	expect_syncs(t, 1);
+
+	KUNIT_EXPECT_EQ(test, 0, copy_from_user(&x, (void __user *)addr + size, 4));
+	expect_syncs(t, 2);
+	expect_no_page(test, addr + size);
+
+	svm_kunit_unpark(test, park);
+	expect_syncs(t, 2);
+	flush_workqueue(t->svm->wq);
+	KUNIT_EXPECT_EQ(test, t->svmm->nr_dead, 0);
+	svm_kunit_count_syncs(t, false);
+
+	/* It goes while the same invalidation has another window before it. */
+	KUNIT_EXPECT_TRUE(test, nouveau_svm_evict(t->svm));
+	flush_workqueue(t->svm->wq);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr + size, FAULT_WRITE), 0);
+	svm_kunit_count_syncs(t, true);
+	park = svm_kunit_park(test, addr, size + SZ_1M, NULL);
+	expect_syncs(t, 0);
+	KUNIT_EXPECT_FALSE(test, svm_kunit_has(t, addr));
+	KUNIT_EXPECT_TRUE(test, svm_kunit_has(t, addr + size));
+	KUNIT_EXPECT_TRUE(test, nouveau_svm_evict(t->svm));
+	expect_syncs(t, 1);
+	svm_kunit_unpark(test, park);
+	expect_syncs(t, 2);
+	expect_no_page(test, addr + size);
+	svm_kunit_count_syncs(t, false);
+}
+
 /* However many windows are unmapped, the IOMMU is flushed once. */
 static void test_many_windows(struct kunit *test)
 {
 	unsigned int nr = *(const unsigned int *)test->param_value;
 	unsigned long addr, start, end, size = NOUVEAU_SVM_WINDOW;
 	struct svm_kunit *t = test->priv;
-	struct iommu_domain_ops ops;
 
 	start = ALIGN(svm_kunit_mmap(test, NULL, 0, (nr + 1) * size, RW,
 				     MAP_PRIVATE | MAP_NORESERVE), size);
@@ -835,19 +1465,11 @@ static void test_many_windows(struct kunit *test)
 		KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_READ), 0);
 		expect_dma(test, addr, true);
 	}
-	KUNIT_EXPECT_EQ(test, t->svmm->nr_windows, nr);
-	if (t->iommu) {
-		svm_kunit_iommu_ops = t->iommu->ops;
-		ops = *t->iommu->ops;
-		ops.iotlb_sync = svm_kunit_iotlb_sync;
-		t->iommu->ops = &ops;
-		svm_kunit_syncs = 0;
-	}
+	KUNIT_EXPECT_EQ(test, t->svm->nr_windows, nr);
+	svm_kunit_count_syncs(t, true);
 	KUNIT_EXPECT_EQ(test, vm_munmap(start, end - start), 0);
-	if (t->iommu) {
-		t->iommu->ops = svm_kunit_iommu_ops;
-		KUNIT_EXPECT_EQ(test, svm_kunit_syncs, 1);
-	}
+	svm_kunit_count_syncs(t, false);
+	expect_syncs(t, 1);
 	for (addr = start; addr < end; addr += size)
 		expect_no_page(test, addr);
 	KUNIT_EXPECT_EQ(test, t->clears, nr);
@@ -871,10 +1493,18 @@ static struct kunit_case svm_kunit_cases[] = {
 	KUNIT_CASE(test_device),
 	KUNIT_CASE(test_suspend),
 	KUNIT_CASE(test_batches),
+	KUNIT_CASE(test_waiting),
+	KUNIT_CASE(test_tries),
+	KUNIT_CASE(test_finish),
+	KUNIT_CASE(test_evict),
+	KUNIT_CASE(test_evict_iova),
+	KUNIT_CASE(test_evict_shared),
+	KUNIT_CASE(test_evict_finish),
 	KUNIT_CASE_PARAM(test_many_windows, svm_kunit_windows_gen_params),
 	/* Before test_dax punches holes. */
 	KUNIT_CASE(test_dax_edge),
 	KUNIT_CASE(test_dax),
+	KUNIT_CASE(test_atomic_waits),
 	{}
 };
 

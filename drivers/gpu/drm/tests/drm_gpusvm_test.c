@@ -229,6 +229,9 @@ static void expect_pages(struct kunit *test, struct drm_gpusvm_pages *pages,
 				dma_to_phys_addr(t, entry->addr + size - PAGE_SIZE),
 				cpu_phys(test, addr + size - PAGE_SIZE));
 	}
+	/* An array is allocated only for more than one. */
+	KUNIT_EXPECT_EQ(test, pages->dma_addr == &pages->single,
+			entry == pages->dma_addr + 1);
 }
 
 static void expect_range(struct kunit *test, struct gpusvm_test_range *range,

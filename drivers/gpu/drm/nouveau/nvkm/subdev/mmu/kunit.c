@@ -270,7 +270,8 @@ nvkm_mmu_kunit_new(struct kunit *test, const struct nvkm_mmu_kunit_gen *gen,
 	gpu->fail = -1;
 	gpu->next_addr = SZ_1G;
 
-	pdev = platform_device_register_simple("nvkm_mmu_kunit", -1, NULL, 0);
+	pdev = platform_device_register_simple("nvkm_mmu_kunit",
+					       PLATFORM_DEVID_AUTO, NULL, 0);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, pdev);
 	gpu->dev = &pdev->dev;
 	dma_set_mask_and_coherent(gpu->dev, DMA_BIT_MASK(64));
