@@ -38,7 +38,7 @@ static int write_entries(struct mlx5_ib_mr *mr, __be64 *pas,
 static int fault(struct mlx5_ib_mr *mr, struct hmm_bench_dma *d, __be64 *pas)
 {
 	struct ib_umem_odp *odp = to_ib_umem_odp(mr->umem);
-	struct ib_umem_odp_list list = { .group = 8 };
+	struct ib_umem_odp_list list = { .group = 8, .around = SZ_2M };
 	u64 start = ktime_get_ns(), entries = 0, now;
 	u64 va = d->addr, end = va + (d->npages << PAGE_SHIFT);
 	int ret = 0;

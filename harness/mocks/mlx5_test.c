@@ -489,6 +489,21 @@ static void test_upgrade(struct kunit *test)
 	}
 }
 
+/* A prefetch for reading makes read-only what it is for, and no other entry. */
+static void test_prefetch(struct kunit *test)
+{
+	unsigned long addr = ADDR + SZ_1M;
+
+	mapping_map(test, NULL, ADDR, SZ_2M, RW, 0);
+	touch(test, ADDR, PAGE_SIZE, true);
+	reg_mr(test, ADDR, SZ_2M);
+	expect_mapped(test, ADDR, SZ_2M, true);
+	KUNIT_EXPECT_EQ(test, 8, fault(test, addr, 8 * PAGE_SIZE, MLX5_PF_FLAGS_DOWNGRADE));
+	expect_mapped(test, ADDR, SZ_1M, true);
+	expect_mapped(test, addr, 8 * PAGE_SIZE, false);
+	expect_mapped(test, addr + 8 * PAGE_SIZE, SZ_1M - 8 * PAGE_SIZE, true);
+}
+
 /* Neither end of the region is that of a leaf, or of a group of entries. */
 static void test_unaligned(struct kunit *test)
 {
@@ -655,6 +670,7 @@ static struct kunit_case mlx5_cases[] = {
 	KUNIT_CASE(test_leaf),
 	KUNIT_CASE_PARAM(test_leaf, mapping_gen_params),
 	KUNIT_CASE_PARAM(test_upgrade, mapping_gen_params),
+	KUNIT_CASE(test_prefetch),
 	KUNIT_CASE(test_unaligned),
 	KUNIT_CASE_PARAM(test_unaligned, mapping_gen_params),
 	KUNIT_CASE(test_many_holes),
@@ -693,7 +709,7 @@ static void test_p2pdma(struct kunit *test)
 static void test_huge_umem(struct kunit *test)
 {
 	int access = IB_ACCESS_ON_DEMAND | IB_ACCESS_LOCAL_WRITE | IB_ACCESS_HUGETLB;
-	struct ib_umem_odp_list list = { .group = 8 };
+	struct ib_umem_odp_list list = { .group = 8, .around = HPAGE_SIZE };
 	struct ib_umem_odp *odp;
 
 	mapping_map(test, NULL, ADDR, SZ_4M, RW, 0);
@@ -740,10 +756,97 @@ static void test_huge_neighbour(struct kunit *test)
 						       odp->window.skew + i));
 }
 
+/*
+ * The same with small pages that are clean, and then written: they are in the way of
+ * the next fault, but are no page of the region.
+ */
+static void test_huge_stale(struct kunit *test)
+{
+	const struct mapping_file *f = test->param_value;
+	unsigned long small = ADDR + SZ_2M;
+
+	if (f->shift != 21 || !can_be_cut(f))
+		kunit_skip(test, "not for this memory");
+	mapping_map(test, NULL, ADDR, SZ_2M, RW, 0);
+	touch(test, ADDR, PAGE_SIZE, true);
+	/* By pages, as the file's do not lie as the addresses do. */
+	mapping_map(test, f->file, small, SZ_1M, RW, PAGE_SIZE);
+	touch(test, small, SZ_64K, false);
+	get_mr(test, ADDR, SZ_4M, IB_ACCESS_HUGETLB);
+	mock_mkey(((struct mlx5_test *)test->priv)->mr->mmkey.key)->enabled = true;
+	KUNIT_EXPECT_EQ(test, 512, fault(test, ADDR, 1, 0));
+	expect_npages(test, 1);
+	touch(test, small + PAGE_SIZE, PAGE_SIZE, true);
+	KUNIT_EXPECT_EQ(test, 512, fault(test, ADDR, 1, 0));
+	expect_npages(test, 1);
+	KUNIT_EXPECT_EQ(test, mtt(test, ADDR) & ~PAGE_MASK, MLX5_IB_MTT_PRESENT);
+}
+
+/* A key that is being revoked takes no work requests. Its pages go all the same. */
+static void test_revoked(struct kunit *test)
+{
+	struct ib_umem_odp *odp;
+
+	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
+	touch(test, ADDR, SZ_64K, true);
+	reg_mr(test, ADDR, SZ_64K);
+	odp = mr_odp(test);
+	mutex_lock(&odp->umem_mutex);
+	odp->private = NULL;
+	mutex_unlock(&odp->umem_mutex);
+	hca->wqes = 0;
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(ADDR, SZ_64K));
+	KUNIT_EXPECT_EQ(test, hca->wqes, 0);
+	expect_npages(test, 0);
+	KUNIT_EXPECT_EQ(test, 0, mock_dma_phys(odp->window.state.addr + odp->window.skew));
+}
+
+/* Neither a region nor an implicit one for a device that cannot do it. */
+static void test_device(struct kunit *test)
+{
+	int access = IB_ACCESS_ON_DEMAND | IB_ACCESS_LOCAL_WRITE;
+	struct ib_umem_odp *odp;
+
+	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
+	/* Behind an IOMMU 32 bits are said to reach everything. */
+	KUNIT_ASSERT_EQ(test, 0, dma_set_mask(&hca->edu->dev, DMA_BIT_MASK(31)));
+	odp = ib_umem_odp_get(&hca->dev->ib_dev, ADDR, SZ_64K, access, &mlx5_mn_ops);
+	KUNIT_EXPECT_EQ(test, PTR_ERR_OR_ZERO(odp), -EOPNOTSUPP);
+	odp = ib_umem_odp_alloc_implicit(&hca->dev->ib_dev, access);
+	KUNIT_EXPECT_EQ(test, PTR_ERR_OR_ZERO(odp), -EOPNOTSUPP);
+	if (!IS_ERR(odp))
+		ib_umem_odp_release(odp);
+	KUNIT_EXPECT_EQ(test, 0, dma_set_mask(&hca->edu->dev, DMA_BIT_MASK(48)));
+
+	/* And none with more pages than drivers count. */
+	odp = ib_umem_odp_get(&hca->dev->ib_dev, SZ_4G, BIT(31 + PAGE_SHIFT), access,
+			      &mlx5_mn_ops);
+	KUNIT_EXPECT_EQ(test, PTR_ERR_OR_ZERO(odp), -EOVERFLOW);
+}
+
+/* Behind the end there is nothing to be faulted, however the length came about. */
+static void test_bounds(struct kunit *test)
+{
+	struct mlx5_test *t = test->priv;
+
+	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
+	reg_mr(test, ADDR, SZ_64K);
+	KUNIT_EXPECT_EQ(test, -EFAULT, pagefault_mr(t->mr, ADDR + SZ_64K, PAGE_SIZE, NULL, 0, true));
+	KUNIT_EXPECT_EQ(test, -EFAULT, pagefault_mr(t->mr, ADDR + SZ_128K, PAGE_SIZE, NULL, 0, true));
+	KUNIT_EXPECT_EQ(test, 1, pagefault_mr(t->mr, ADDR + SZ_64K - 1, SZ_64K, NULL, 0, true));
+	KUNIT_EXPECT_EQ(test, 1, pagefault_mr(t->mr, ADDR + 100, 0, NULL, 0, false));
+	expect_mapped(test, ADDR, PAGE_SIZE, true);
+	expect_mapped(test, ADDR + SZ_64K - PAGE_SIZE, PAGE_SIZE, true);
+}
+
 static struct kunit_case umem_cases[] = {
 	KUNIT_CASE_PARAM(test_p2pdma, mapping_gen_params),
 	KUNIT_CASE(test_huge_umem),
 	KUNIT_CASE(test_huge_neighbour),
+	KUNIT_CASE_PARAM(test_huge_stale, mapping_gen_params),
+	KUNIT_CASE(test_revoked),
+	KUNIT_CASE(test_device),
+	KUNIT_CASE(test_bounds),
 	{}
 };
 

@@ -170,7 +170,7 @@ static int odp_race_map_list(struct odp_race *race, struct ib_umem_odp_list *lis
 
 static int odp_race_map(struct odp_race *race, const struct odp_race_range *arg)
 {
-	struct ib_umem_odp_list list = { .group = 8 };
+	struct ib_umem_odp_list list = { .group = 8, .around = SZ_2M };
 	u64 addr = arg->addr, end = addr + arg->len;
 	int ret = race->odp ? 0 : -EINVAL;
 

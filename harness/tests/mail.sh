@@ -41,7 +41,8 @@ equals "Signed-off-by is the sender's, once in each patch" "$(grep -hi '^signed-
 sed -n 's/.*<\(.*@.*\)>$/\1/p;/^Date:/q' "$repo"/series/*.patch | sort -u >"$tmp/authors"
 t "there are authors who could have been in it" grep -q @ "$tmp/authors"
 t "no author of the repository's commits is in it" bash -c "! grep -Fhf '$tmp/authors' '$mails'/*"
-equals "the cover letter's subject" "$(cover | sed -n 's/^Subject: //p')" "[PATCH 00/$n] $(sed -n 's/^Subject: //p;q' "$repo/series/cover-letter.txt")"
+zero=$(printf "%0${#n}d" 0)	# as git counts: 00/99, 000/100
+equals "the cover letter's subject" "$(cover | sed -n 's/^Subject: //p')" "[PATCH $zero/$n] $(sed -n 's/^Subject: //p;q' "$repo/series/cover-letter.txt")"
 t "its text is series/cover-letter.txt" bash -c "grep -qxF \"\$(sed -n 3p '$repo/series/cover-letter.txt')\" '$mails'/0000-*"
 equals "nothing is left to be filled in" "$(grep -l '\*\*\* ' "$mails"/*)" ""
 equals "the base in words, and no commit that nobody else has" "$(cover | grep -c '^base: Linux 7\.3\.'; cat "$mails"/* | grep -c '^base-commit')" $'1\n0'
@@ -84,7 +85,7 @@ sed -i '0,/^---$/s//Old words.\n---/' "$repo"/series/0001-*.patch
 as_test commit -qam v1
 rgit tag series-v1
 V=2 t "V=2" mail
-t "its subjects" grep -q "^Subject: \[PATCH v2 00/$n\]" "$mails/v2-0000-cover-letter.patch"
+t "its subjects" grep -q "^Subject: \[PATCH v2 $zero/$n\]" "$mails/v2-0000-cover-letter.patch"
 equals "the changes are in the cover letter" "$(cover | grep -A1 '^Changes since v1:')" $'Changes since v1:\n - other words in the first patch'
 equals "and so is the range-diff, of that and nothing else" "$(cover | sed -n '/^Range-diff against v1:/,$p' | grep -E '^ +[-+] |^ +-: | -: ' | tr -s ' ' | sed 's/^ //')" "- Old words."
 sed -i '0,/^Old words.$/s//Signed-off-by: Somebody Else <else@localhost>/' "$repo"/series/0001-*.patch
