@@ -109,8 +109,8 @@ static int reg(char *p, size_t len, int flags)
 
 static int bad_usage(void)
 {
-	fputs("usage: odp-race [-t seconds] [-f threads] [-p pages] [-o pages] "
-	      "zap|thp|munmap|hugetlb|fork\n", stderr);
+	fputs("usage: odp-race [-t seconds] [-f threads] [-p pages] [-o pages] HOW\n", stderr);
+	fputs("HOW is zap, thp, munmap, hugetlb, or fork\n", stderr);
 	return 2;
 }
 
