@@ -429,11 +429,20 @@ static void svm_kunit_faults(struct kunit *test, unsigned int nr,
 	nouveau_svm_faults(t->svm, pointers, nr);
 }
 
+/* And when this returns they have been handled. */
+static void svm_kunit_faults_flush(struct kunit *test, unsigned int nr,
+				   const struct nouveau_svm_fault *faults)
+{
+	struct svm_kunit *t = test->priv;
+
+	svm_kunit_faults(test, nr, faults);
+	flush_workqueue(t->svm->wq);
+}
+
 #define svm_kunit_batch(test, ...) ({					\
 	const struct nouveau_svm_fault batch[] = { __VA_ARGS__ };	\
 									\
-	svm_kunit_faults(test, ARRAY_SIZE(batch), batch);		\
-	flush_workqueue(((struct svm_kunit *)(test)->priv)->svm->wq);	\
+	svm_kunit_faults_flush(test, ARRAY_SIZE(batch), batch);		\
 })
 
 #define FAULT(instance, address, kind) \
@@ -930,14 +939,21 @@ static unsigned long svm_kunit_gate(struct kunit *test, struct svm_kunit_gate **
 }
 
 /* Faults that are on their way, one of them up to a gate. */
+static void svm_kunit_faults_wait(struct kunit *test,
+				  struct svm_kunit_gate *gate, unsigned int nr,
+				  const struct nouveau_svm_fault *faults)
+{
+	reinit_completion(&gate->there);
+	reinit_completion(&gate->go);
+	svm_kunit_faults(test, nr, faults);
+	KUNIT_EXPECT_TRUE(test, wait_for_completion_timeout(&gate->there,
+							    GATE_TIMEOUT));
+}
+
 #define svm_kunit_wait(test, gate, ...) ({				\
 	const struct nouveau_svm_fault batch[] = { __VA_ARGS__ };	\
 									\
-	reinit_completion(&(gate)->there);				\
-	reinit_completion(&(gate)->go);					\
-	svm_kunit_faults(test, ARRAY_SIZE(batch), batch);		\
-	KUNIT_EXPECT_TRUE(test,						\
-		wait_for_completion_timeout(&(gate)->there, GATE_TIMEOUT)); \
+	svm_kunit_faults_wait(test, gate, ARRAY_SIZE(batch), batch);	\
 })
 
 /* A process that waits for its memory holds up nobody else. */
