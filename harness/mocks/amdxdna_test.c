@@ -32,7 +32,7 @@ static struct xdna_test {
 	struct amdxdna_gem_obj *abo;
 	struct file *file;
 	unsigned int calls;	/* of HMM */
-	bool lose;		/* the first page, after the next one */
+	unsigned int lose;	/* the first page, after each of so many */
 	struct kunit *test;
 } t;
 
@@ -52,7 +52,7 @@ static int mock_range_fault(struct hmm_range *range, unsigned long timeout)
 
 	t.calls++;
 	if (t.lose) {
-		t.lose = false;
+		t.lose--;
 		punch(0);
 	}
 	return ret;
@@ -131,10 +131,22 @@ static void test_lost_between(struct kunit *test)
 {
 	map_at(test, ADDR);
 	invalidate_at(ADDR);
-	t.lose = true;
+	t.lose = 1;
 	KUNIT_EXPECT_EQ(test, populate(), 0);
 	KUNIT_EXPECT_EQ(test, present(ADDR), NR);
 	KUNIT_EXPECT_FALSE(test, t.abo->mem.map_invalid);
+}
+
+/* It never holds still: somebody else may see to that. */
+static void test_never_still(struct kunit *test)
+{
+	map_at(test, ADDR);
+	invalidate_at(ADDR);
+	t.lose = 20000;
+	KUNIT_EXPECT_EQ(test, populate(), -ETIME);
+	KUNIT_EXPECT_TRUE(test, t.abo->mem.map_invalid);
+	t.lose = 0;
+	KUNIT_EXPECT_EQ(test, populate(), 0);
 }
 
 static void test_no_memory_there(struct kunit *test)
@@ -228,6 +240,7 @@ static void xdna_exit(struct kunit *test)
 static struct kunit_case xdna_cases[] = {
 	KUNIT_CASE(test_populate),
 	KUNIT_CASE(test_lost_between),
+	KUNIT_CASE(test_never_still),
 	KUNIT_CASE(test_no_memory_there),
 	KUNIT_CASE(test_two_mappings),
 	{}
