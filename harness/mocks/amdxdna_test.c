@@ -142,7 +142,7 @@ static void test_never_still(struct kunit *test)
 {
 	map_at(test, ADDR);
 	invalidate_at(ADDR);
-	t.lose = 20000;
+	t.lose = 400000;
 	KUNIT_EXPECT_EQ(test, populate(), -ETIME);
 	KUNIT_EXPECT_TRUE(test, t.abo->mem.map_invalid);
 	t.lose = 0;

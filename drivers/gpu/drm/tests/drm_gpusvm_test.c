@@ -17,8 +17,10 @@
 #include <kunit/device.h>
 #include <kunit/test.h>
 
+#include <linux/anon_inodes.h>
 #include <linux/dma-mapping.h>
 #include <linux/falloc.h>
+#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/iommu.h>
 #include <linux/memremap.h>
@@ -414,6 +416,97 @@ static void expect_part(struct kunit *test, unsigned long start,
 	KUNIT_EXPECT_NULL(test, pages.dma_addr);
 }
 
+/* Memory of which no two pages are one extent, and that can lose its first page. */
+#define LOST_PAGES	32
+#define LOST_AT		20	/* when this page is faulted, in the second list */
+
+struct lost {
+	struct page *pages[LOST_PAGES];
+	bool lose;
+};
+
+static vm_fault_t lost_fault(struct vm_fault *vmf)
+{
+	struct lost *lost = vmf->vma->vm_file->private_data;
+
+	if (vmf->pgoff >= LOST_PAGES)
+		return VM_FAULT_SIGBUS;
+	if (vmf->pgoff == LOST_AT && lost->lose) {
+		lost->lose = false;
+		unmap_mapping_range(vmf->vma->vm_file->f_mapping, 0, PAGE_SIZE, 1);
+	}
+	vmf->page = lost->pages[vmf->pgoff];
+	get_page(vmf->page);
+	return 0;
+}
+
+static const struct vm_operations_struct lost_vm_ops = {
+	.fault = lost_fault,
+};
+
+static int lost_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	vma->vm_ops = &lost_vm_ops;
+	return 0;
+}
+
+static const struct file_operations lost_fops = {
+	.owner = THIS_MODULE,
+	.mmap = lost_mmap,
+};
+
+static void lost_free(void *data)
+{
+	struct lost *lost = data;
+	int i;
+
+	for (i = 0; i < LOST_PAGES; i++)
+		if (lost->pages[i])
+			__free_page(lost->pages[i]);
+}
+
+/* A page that is lost between two lists is faulted again with all the others. */
+static void test_lost_between(struct kunit *test)
+{
+	struct lost *lost = kunit_kzalloc(test, sizeof(*lost), GFP_KERNEL);
+	unsigned long start = ADDR, end = ADDR + LOST_PAGES * PAGE_SIZE;
+	struct gpusvm_test *t = test->priv;
+	struct drm_gpusvm_ctx ctx = {};
+	struct gpusvm_test_range *range;
+	struct drm_gpusvm_pages pages;
+	struct page *page;
+	struct file *file;
+	int i;
+
+	KUNIT_ASSERT_NOT_NULL(test, lost);
+	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, lost_free, lost));
+	for (i = LOST_PAGES - 1; i >= 0; i--) {
+		lost->pages[i] = alloc_page(GFP_KERNEL | __GFP_ZERO);
+		KUNIT_ASSERT_NOT_NULL(test, lost->pages[i]);
+	}
+	file = anon_inode_getfile("gpusvm_test", &lost_fops, lost, O_RDWR);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, file);
+	map(test, file, start, end - start, RW, 0);
+	fput(file);
+
+	gpusvm_begin(test, SZ_64K);
+	range = range_at(test, start, &ctx);
+	drm_gpusvm_init_pages(&pages, &t->drm);
+	lost->lose = true;
+	KUNIT_ASSERT_EQ(test, 0,
+			drm_gpusvm_get_pages(&t->gpusvm, &pages, current->mm,
+					     &range->base.notifier->notifier,
+					     start, end, &ctx));
+	KUNIT_EXPECT_FALSE(test, lost->lose);
+	i = get_user_pages_fast_only(start, 1, 0, &page);
+	KUNIT_EXPECT_EQ(test, i, 1);
+	if (i == 1)
+		put_page(page);
+	expect_pages(test, &pages, start, end, PAGE_SHIFT, DMA_BIDIRECTIONAL);
+	drm_gpusvm_unmap_pages(&t->gpusvm, &pages, LOST_PAGES, &ctx);
+	drm_gpusvm_free_pages(&t->gpusvm, &pages, LOST_PAGES);
+}
+
 static void test_dax(struct kunit *test)
 {
 	struct gpusvm_test *t = test->priv;
@@ -629,6 +722,7 @@ static void test_max_chunk_size(struct kunit *test)
 	KUNIT_CASE(test_check_pages), \
 	KUNIT_CASE(test_read_only), \
 	KUNIT_CASE(test_thp), \
+	KUNIT_CASE(test_lost_between), \
 	KUNIT_CASE_SLOW(test_dax), \
 	KUNIT_CASE(test_dax_truncate), \
 	KUNIT_CASE(test_refused), \
