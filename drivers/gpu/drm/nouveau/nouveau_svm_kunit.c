@@ -575,6 +575,10 @@ static void test_batches(struct kunit *test)
 	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
 	expect_page(test, far, KUNIT_SMALL, NVKM_VMM_PFN_W);
 
+	/* Nothing is there, far from all else, for what nobody has asked for. */
+	svm_kunit_batch(test, FAULT(0x1000, SZ_16G + 8UL * SZ_1G, PREFETCH));
+	expect_handled(test, 0, 1, 0);
+
 	/* An instance that nobody knows, or not any more. */
 	nouveau_svmm_part(t->svmm, 0x2000);
 	svm_kunit_batch(test, FAULT(0x2000, addr, READ),

@@ -28,6 +28,7 @@
 #include <linux/module.h>
 #include <linux/pci.h>
 #include <linux/swiotlb.h>
+#include <linux/uaccess.h>
 
 #include <drm/drm_device.h>
 #include <drm/drm_gpusvm.h>
@@ -421,7 +422,7 @@ static void expect_part(struct kunit *test, unsigned long start,
 #define LOST_AT		20	/* when this page is faulted, in the second list */
 
 struct lost {
-	struct page *pages[LOST_PAGES];
+	struct page *pages;	/* twice as many, each second one is not used */
 	bool lose;
 };
 
@@ -435,7 +436,7 @@ static vm_fault_t lost_fault(struct vm_fault *vmf)
 		lost->lose = false;
 		unmap_mapping_range(vmf->vma->vm_file->f_mapping, 0, PAGE_SIZE, 1);
 	}
-	vmf->page = lost->pages[vmf->pgoff];
+	vmf->page = lost->pages + 2 * vmf->pgoff;
 	get_page(vmf->page);
 	return 0;
 }
@@ -460,9 +461,8 @@ static void lost_free(void *data)
 	struct lost *lost = data;
 	int i;
 
-	for (i = 0; i < LOST_PAGES; i++)
-		if (lost->pages[i])
-			__free_page(lost->pages[i]);
+	for (i = 0; i < 2 * LOST_PAGES; i++)
+		__free_page(lost->pages + i);
 }
 
 /* A page that is lost between two lists is faulted again with all the others. */
@@ -476,18 +476,22 @@ static void test_lost_between(struct kunit *test)
 	struct drm_gpusvm_pages pages;
 	struct page *page;
 	struct file *file;
-	int i;
+	int ret, i;
 
 	KUNIT_ASSERT_NOT_NULL(test, lost);
+	lost->pages = alloc_pages(GFP_KERNEL | __GFP_ZERO,
+				  ilog2(2 * LOST_PAGES));
+	KUNIT_ASSERT_NOT_NULL(test, lost->pages);
+	split_page(lost->pages, ilog2(2 * LOST_PAGES));
 	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, lost_free, lost));
-	for (i = LOST_PAGES - 1; i >= 0; i--) {
-		lost->pages[i] = alloc_page(GFP_KERNEL | __GFP_ZERO);
-		KUNIT_ASSERT_NOT_NULL(test, lost->pages[i]);
-	}
 	file = anon_inode_getfile("gpusvm_test", &lost_fops, lost, O_RDWR);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, file);
 	map(test, file, start, end - start, RW, 0);
 	fput(file);
+	/* Or else the first list would fault them all. */
+	for (i = 0; i < LOST_AT; i++)
+		KUNIT_ASSERT_EQ(test, 0, put_user(0, (char __user *)start +
+						     i * PAGE_SIZE));
 
 	gpusvm_begin(test, SZ_64K);
 	range = range_at(test, start, &ctx);
@@ -498,9 +502,9 @@ static void test_lost_between(struct kunit *test)
 					     &range->base.notifier->notifier,
 					     start, end, &ctx));
 	KUNIT_EXPECT_FALSE(test, lost->lose);
-	i = get_user_pages_fast_only(start, 1, 0, &page);
-	KUNIT_EXPECT_EQ(test, i, 1);
-	if (i == 1)
+	ret = get_user_pages_fast_only(start, 1, 0, &page);
+	KUNIT_EXPECT_EQ(test, ret, 1);
+	if (ret == 1)
 		put_page(page);
 	expect_pages(test, &pages, start, end, PAGE_SHIFT, DMA_BIDIRECTIONAL);
 	drm_gpusvm_unmap_pages(&t->gpusvm, &pages, LOST_PAGES, &ctx);
