@@ -40,6 +40,7 @@ static unsigned long refused;
 
 static int threads = 1;
 static bool twice;
+static pthread_rwlock_t forking = PTHREAD_RWLOCK_INITIALIZER;
 
 /* One thread maps all of the range, several map any part of it. */
 static void *mapper(void *arg)
@@ -55,12 +56,15 @@ static void *mapper(void *arg)
 			part.len = (1 + rand_r(&seed) % (pages - first)) * 4096;
 		}
 		if (twice) {
+			pthread_rwlock_rdlock(&forking);
 			part.flags = range.flags | ODP_RACE_READ;
 			ioctl(fd, ODP_RACE_MAP, &part);
 			part.flags = range.flags;
 		}
 		if (ioctl(fd, ODP_RACE_MAP, &part))
 			__atomic_add_fetch(&refused, 1, __ATOMIC_RELAXED);
+		if (twice)
+			pthread_rwlock_unlock(&forking);
 	}
 	return NULL;
 }
@@ -85,13 +89,21 @@ static void change(const char *mode, char *p, size_t len, int below)
 	} else if (!strcmp(mode, "hugetlb")) {
 		usleep(1000);
 	} else if (!strcmp(mode, "fork")) {
-		pid_t child = fork();
+		static bool alone;
+		pid_t child;
 
+		/* Every other time nobody copies a page before the child is gone. */
+		alone = !alone;
+		if (alone)
+			pthread_rwlock_wrlock(&forking);
+		child = fork();
 		if (!child)
 			_exit(0);
 		if (child < 0 || waitpid(child, NULL, 0) != child)
 			err(2, "fork");
-		usleep(20000);	/* with the child gone, a page is just made writable */
+		if (alone)
+			pthread_rwlock_unlock(&forking);
+		usleep(20000);
 	} else {
 		madvise(p, len, MADV_DONTNEED);
 	}
