@@ -40,7 +40,8 @@ static unsigned long refused;
 
 static int threads = 1;
 static bool twice;
-static pthread_rwlock_t forking = PTHREAD_RWLOCK_INITIALIZER;
+static pthread_rwlock_t forking =
+	PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 
 /* One thread maps all of the range, several map any part of it. */
 static void *mapper(void *arg)
