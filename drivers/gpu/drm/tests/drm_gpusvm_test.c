@@ -418,8 +418,8 @@ static void expect_part(struct kunit *test, unsigned long start,
 }
 
 /* Memory of which no two pages are one extent, and that can lose its first page. */
-#define LOST_PAGES	32
-#define LOST_AT		20	/* when this page is faulted, in the second list */
+#define LOST_PAGES	64	/* in three lists at least */
+#define LOST_AT		20	/* when this page is faulted, in the second one */
 
 struct lost {
 	struct page *pages;	/* twice as many, each second one is not used */
@@ -434,7 +434,7 @@ static vm_fault_t lost_fault(struct vm_fault *vmf)
 		return VM_FAULT_SIGBUS;
 	if (vmf->pgoff == LOST_AT && lost->lose) {
 		lost->lose = false;
-		unmap_mapping_range(vmf->vma->vm_file->f_mapping, 0, PAGE_SIZE, 1);
+		zap_vma_range(vmf->vma, vmf->vma->vm_start, PAGE_SIZE);
 	}
 	vmf->page = lost->pages + 2 * vmf->pgoff;
 	get_page(vmf->page);
@@ -488,7 +488,7 @@ static void test_lost_between(struct kunit *test)
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, file);
 	map(test, file, start, end - start, RW, 0);
 	fput(file);
-	/* Or else the first list would fault them all. */
+	/* They need no fault, of which one would be for all. */
 	for (i = 0; i < LOST_AT; i++)
 		KUNIT_ASSERT_EQ(test, 0, put_user(0, (char __user *)start +
 						     i * PAGE_SIZE));
