@@ -4,12 +4,13 @@
 # instead of fetching one.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check guest bench tree export series lint mutants clean
+.PHONY: help demo check guest bench matrix tree export series lint mutants clean
 MAKEFLAGS += --no-print-directory
 
 # The values reach the scripts as they were given: RUN='echo $$?' means that.
 override RUN := $(value RUN)
 export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V FIXES ONLY LIST T
+export ARCH PAGES IOMMU DAX CONFIG MEM CPUS QEMU QEMU_OPTS APPEND GDB CLOCK BOOT_TIMEOUT
 
 # Debian's git-email only recommends what it cannot do without.
 mail := git-email libmailtools-perl
@@ -22,6 +23,10 @@ help:
 	@echo '                        has the pattern; n range faults in each race of hmm_leaves'
 	@echo 'make guest [KERNEL=series|base|debug] [RUN=command]'
 	@echo '                        that kernel in QEMU: a shell, or one command and its status'
+	@echo '        [ARCH=arm64|riscv64|ppc64le] [PAGES=64k] [IOMMU=amd|virtio|...] [DAX=cxl|...]'
+	@echo '                        on another machine; harness/guest has them all'
+	@echo 'make matrix [ONLY=rows] [LIST=yes]'
+	@echo '                        the tests on all of these (hours)'
 	@echo 'make bench              the cost in guest instructions, base against series'
 	@echo 'make tree               series/ and the added files -> git branch in build/linux'
 	@echo 'make export             and back'
@@ -48,6 +53,9 @@ guest:
 
 bench:
 	@harness/deps gnuplot-nox && harness/prepare base series && harness/bench/bench
+
+matrix:
+	@$(if $(LIST),,harness/deps &&) harness/matrix
 
 tree:
 	@harness/deps && harness/base && harness/series tree

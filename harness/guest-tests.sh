@@ -73,14 +73,10 @@ iommu_units_kunit() {
 
 # No GPU in there: the suites of page tables, and of faults on mappings of DAX.
 nouveau_kunit() {
-	in_guest "$1" 600 "dax-storage && . /run/storage &&
-		for fs in \$HMM_DAX_EXT4 \$HMM_DAX_XFS; do
-			dd if=/dev/zero of=\$fs/svm bs=2M count=4 conv=fsync status=none || exit
-		done
+	in_guest "$1" 600 "dax-storage && dax=\$(dax-list svm) || exit
 		edu=\$(grep -lx 0x11e8 /sys/bus/pci/devices/*/device) && edu=\${edu%/device}
 		echo always >/sys/kernel/mm/transparent_hugepage/enabled
-		modprobe kunit enable=1 autorun=1 && modprobe nouveau svm_kunit_pci=\${edu##*/} \
-			svm_kunit_dax=\$HMM_DAX_EXT4/svm:21,\$HMM_DAX_XFS/svm:21,\$HMM_DAX_DEV_4K:12,\$HMM_DAX_DEV_2M:21,\$HMM_DAX_DEV_1G:30 &&
+		modprobe kunit enable=1 autorun=1 && modprobe nouveau svm_kunit_pci=\${edu##*/} svm_kunit_dax=\$dax &&
 		grep -q 'test_atomic: a THP' /sys/kernel/debug/kunit/nouveau_svm/results ||
 			echo 'not ok test_atomic had no THP'
 		modprobe nouveau_dmem_mocks && kunit-results nouveau_vmm_pfn nouveau_svm nouveau_dmem"
@@ -88,14 +84,11 @@ nouveau_kunit() {
 
 # drm_gpusvm: first for a device without an IOMMU, then for edu, which has one.
 gpusvm_kunit() {
-	P2PDMA=yes in_guest "$1" 900 "dax-storage && . /run/storage && p2p=\$(p2pmem) &&
-		for fs in \$HMM_DAX_EXT4 \$HMM_DAX_XFS; do
-			dd if=/dev/zero of=\$fs/gpusvm bs=2M count=4 conv=fsync status=none || exit
-		done
+	P2PDMA=yes in_guest "$1" 900 "dax-storage && dax=\$(dax-list gpusvm) && p2p=\$(p2pmem) || exit
 		edu=\$(grep -lx 0x11e8 /sys/bus/pci/devices/*/device) && edu=\${edu%/device}
 		echo always >/sys/kernel/mm/transparent_hugepage/enabled
 		modprobe kunit enable=1 autorun=1 && { iommu-balance modprobe drm_gpusvm_test pci=\${edu##*/} \
-			dax=\$HMM_DAX_EXT4/gpusvm:21,\$HMM_DAX_XFS/gpusvm:21,\$HMM_DAX_DEV_4K:12,\$HMM_DAX_DEV_2M:21,\$HMM_DAX_DEV_1G:30,\$p2p:0; balanced=\$?; } &&
+			dax=\$dax,\$p2p:0; balanced=\$?; } &&
 		kunit-results drm_gpusvm drm_gpusvm_iommu && [ \$balanced = 0 ]"
 }
 
@@ -110,17 +103,11 @@ odp_race() {
 # Drivers without their hardware, by harness/mocks: SUITES of tests in MODULES.
 # With P2PDMA=yes one memory more: that of a PCI device; with PUD=no none of 1 GiB.
 mocks() { # KERNEL SUITES MODULE...
-	local pud=',$HMM_DAX_DEV_1G:30'
-
-	[ "${PUD:-}" = no ] && pud=
-	in_guest "$1" 600 "dax-storage && . /run/storage && p2p=${P2PDMA:+\$(p2pmem)} &&
+	in_guest "$1" 600 "dax-storage ${PUD:+&& sed -i /_PUD=/d /run/storage} && p2p=${P2PDMA:+\$(p2pmem)} &&
 		echo always >/sys/kernel/mm/transparent_hugepage/enabled &&
 		modprobe kunit enable=1 autorun=1 &&
 		for module in ${*:3}; do
-			for fs in \$HMM_DAX_EXT4 \$HMM_DAX_XFS; do
-				rm -f \$fs/mocks && dd if=/dev/zero of=\$fs/mocks bs=2M count=4 conv=fsync status=none || exit
-			done
-			modprobe \$module dax=\$HMM_DAX_EXT4/mocks:21,\$HMM_DAX_XFS/mocks:21,\$HMM_DAX_DEV_4K:12,\$HMM_DAX_DEV_2M:21$pud\${p2p:+,\$p2p:0} || exit
+			dax=\$(dax-list mocks) && modprobe \$module dax=\$dax\${p2p:+,\$p2p:0} || exit
 		done; kunit-results $2"
 }
 mshv_mocks() { mocks "$1" mshv mshv_mocks; }

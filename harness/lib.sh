@@ -16,12 +16,12 @@ SERIES_BASE=7.3
 # shellcheck disable=SC2034
 HMM_SELFTESTS="dax_mappings hmm-tests hmm_dax hmm_leaves hmm_dma"
 
-# use_ccache SOURCE: $cc compiles files of that tree, as far as they are not in the
+# use_ccache SOURCE: $cc (and $hostcc) compiles files of that tree, as far as they are not in the
 # cache, where they are the same for every clone.
 use_ccache() {
-	cc=${CC:-gcc}
+	cc=${CC:-${cross}gcc} hostcc=gcc
 	command -v ccache >/dev/null || return 0
-	cc="ccache $cc"
+	cc="ccache $cc" hostcc="ccache $hostcc"
 	export CCACHE_BASEDIR=$1 CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=time_macros
 	export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-8G}
 }
@@ -29,12 +29,40 @@ use_ccache() {
 say() { printf '%s\n' "hmm-dax: $*" >&2; }
 die() { say "$*"; exit 1; }
 
+# The machine that kernels are for: ARCH, PAGES (the size of its pages), and CONFIG, more
+# options than those of harness/config. Of these:
+#   machine   what distinguishes the names of its folders; nothing for x86-64 alone
+#   karch, cross, image   make's ARCH= and CROSS_COMPILE=, and the file that QEMU boots
+#   debian    Debian's name of the architecture
+# shellcheck disable=SC2034
+machine() {
+	local option
+	case ${ARCH:=x86_64} in
+	x86_64) karch=x86 cross= image=arch/x86/boot/bzImage debian=amd64 sizes=4k ;;
+	i386) karch=i386 cross=i686-linux-gnu- image=arch/x86/boot/bzImage debian=i386 sizes=4k ;;
+	arm64) karch=arm64 cross=aarch64-linux-gnu- image=arch/arm64/boot/Image debian=arm64 sizes="4k 16k 64k" ;;
+	riscv64) karch=riscv cross=riscv64-linux-gnu- image=arch/riscv/boot/Image debian=riscv64 sizes=4k ;;
+	ppc64le) karch=powerpc cross=powerpc64le-linux-gnu- image=vmlinux debian=ppc64el sizes=64k ;;
+	*) die "ARCH=$ARCH: there are x86_64, arm64, riscv64, ppc64le and i386" ;;
+	esac
+	PAGES=${PAGES:-${sizes%% *}}
+	[[ " $sizes " == *" $PAGES "* ]] || die "PAGES=$PAGES: $ARCH has ${sizes// / and }"
+	machine=
+	[ "$ARCH" = x86_64 ] || machine=-$ARCH-$PAGES
+	[ -n "${CONFIG:=}" ] || return 0
+	for option in $CONFIG; do
+		[[ $option =~ ^[A-Z0-9_]+=.+$ ]] || die "CONFIG: '$option' is not like OPTION=y, without CONFIG_"
+	done
+	machine+=-$(tr ' ' '\n' <<<"$CONFIG" | sort | sha256sum | cut -c1-8)
+}
+machine
+
 # kernel_out base|series|debug: the output folder of that kernel. Each lies
 # beside its source as ../linux, so that ccache serves one from the other.
 kernel_out() {
 	case $1 in
-	base) echo "$BUILD/base/kernel" ;;
-	series|debug) echo "$BUILD/kernel-$1" ;;
+	base) echo "$BUILD/base/kernel$machine" ;;
+	series|debug) echo "$BUILD/kernel-$1$machine" ;;
 	*) die "KERNEL=$1: there are base, series and debug" ;;
 	esac
 }
