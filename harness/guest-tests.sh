@@ -47,6 +47,11 @@ hmm_dma() { # KERNEL [OPTION OF THE TEST...]
 		modprobe test_hmm spm_addr_dev0=\$1 spm_addr_dev1=\$2 && modprobe test_hmm_dma && p2pmem &&
 		iommu-balance $errors bash -c '$(kernel_out "$1")/selftests/hmm_dma -T hwpoison -T namespace ${*:2} && modprobe -r test_hmm_dma'"
 }
+# Of the rows of harness/matrix the one that shows most in its time: an IOMMU that takes
+# back no part of what one request mapped.
+hmm_dma_gaps() {
+	IOMMU=virtio-gaps hmm_dma "$1" -v anon_pte -v ext4_pmd -v devdax_pud -T no_memory -T no_memory_cold
+}
 hmm_dma_destroy() {
 	in_guest "$1" 1200 "export XFS_GROUPS=1 HMM_DMA_DESTROY=1; dax-storage && . /run/storage &&
 		modprobe test_hmm_dma && cd $(kernel_out "$1")/selftests && iommu-balance bash -c './hmm_dma -t hwpoison &&

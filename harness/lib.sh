@@ -29,6 +29,11 @@ use_ccache() {
 say() { printf '%s\n' "hmm-dax: $*" >&2; }
 die() { say "$*"; exit 1; }
 
+# CONFIG= of a kernel for DAX=cxl and DAX=hmem. NUMA changes too much for the kernel of all
+# other tests to have it.
+# shellcheck disable=SC2034
+NUMA_OPTIONS="NUMA=y ACPI_NUMA=y X86_64_ACPI_NUMA=y ACPI_HMAT=y EFI=y EFI_STUB=y EFI_SOFT_RESERVE=y DEV_DAX_HMEM=y CXL_BUS=y CXL_PCI=y CXL_ACPI=y CXL_PMEM=y CXL_MEM=y CXL_REGION=y"
+
 # The machine that kernels are for: ARCH, PAGES (the size of its pages), and CONFIG, more
 # options than those of harness/config. Of these:
 #   machine   what distinguishes the names of its folders; nothing for x86-64 alone

@@ -185,11 +185,21 @@ int mlx5_ib_dereg_mr(struct ib_mr *ibmr, struct ib_udata *udata)
 {
 	struct mlx5_ib_mr *mr = to_mmr(ibmr);
 	struct mock_mkey *mkey = mock_mkey(mr->mmkey.key);
+	struct ib_umem_odp *odp = mr->umem ? to_ib_umem_odp(mr->umem) : NULL;
 
+	/*
+	 * As mlx5_revoke_mr(): the test's memory can be going away meanwhile, as
+	 * its thread is about to exit.
+	 */
+	if (odp)
+		mutex_lock(&odp->umem_mutex);
 	if (mkey)
 		mkey->enabled = false;
-	if (mr->umem)
-		ib_umem_odp_release(to_ib_umem_odp(mr->umem));
+	if (odp) {
+		odp->private = NULL;
+		mutex_unlock(&odp->umem_mutex);
+		ib_umem_odp_release(odp);
+	}
 	kfree(mr);
 	hca->destroyed++;
 	return 0;

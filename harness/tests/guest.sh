@@ -90,7 +90,19 @@ for case in "INT 130" "TERM 143" "KILL 137"; do
 done
 
 KERNEL=other refuses "a wrong KERNEL" "KERNEL=other: there are base, series and debug" guest true
-ACCEL=xen refuses "a wrong ACCEL" "ACCEL=xen: there are tcg and kvm" guest true
+ACCEL=xen refuses "a wrong ACCEL" "ACCEL=xen: with ARCH=x86_64 there are tcg kvm" guest true
+ARCH=mips refuses "a wrong ARCH" "ARCH=mips: there are x86_64, arm64" guest true
+PAGES=64k refuses "pages that it has not got" "PAGES=64k: x86_64 has 4k" guest true
+CONFIG=numa refuses "a wrong CONFIG" "'numa' is not like OPTION=y" guest true
+IOMMU=smmuv3 refuses "another machine's IOMMU" "IOMMU=smmuv3: with ARCH=x86_64 there are intel" guest true
+DAX=dt refuses "another machine's memory" "DAX=dt: with ARCH=x86_64 there are nvdimm" guest true
+DAX=cxl refuses "memory that the kernel has not got" "DAX=cxl: this kernel has not got it: give CONFIG='NUMA=y" guest true
+DAX=e820 PMEM=$tmp refuses "files for what is no NVDIMM" "with DAX=e820 there are no NVDIMMs" guest true
+MEM=some refuses "a wrong MEM" "MEM=some: give a number of MiB" guest true
+MEM=512 refuses "too small a MEM" "MEM=512: at least 2816" guest true
+QEMU=/none/qemu refuses "no such QEMU" "there is no /none/qemu" guest true
+equals "CPUS, MEM and APPEND" "$(CPUS=3 MEM=3072 APPEND=no5lvl status '
+	[ $(nproc) = 3 ] && grep -q " no5lvl" /proc/cmdline && [ $(awk "/MemTotal/ { print \$2 > 2600000 }" /proc/meminfo) = 1 ]')" 0
 GUEST_TIMEOUT=soon refuses "a wrong GUEST_TIMEOUT" "give a number of seconds" guest true
 BUILD=$tmp/none refuses "no kernel yet" "no series kernel yet" guest true
 # The guest knows by what it runs: 5 is KVM, 6 is not.
