@@ -29,13 +29,9 @@ use_ccache() {
 say() { printf '%s\n' "hmm-dax: $*" >&2; }
 die() { say "$*"; exit 1; }
 
-# CONFIG= of a kernel for DAX=cxl and DAX=hmem. NUMA changes too much for the kernel of all
-# other tests to have it.
-# shellcheck disable=SC2034
-NUMA_OPTIONS="NUMA=y ACPI_NUMA=y X86_64_ACPI_NUMA=y ACPI_HMAT=y EFI=y EFI_STUB=y EFI_SOFT_RESERVE=y DEV_DAX_HMEM=y CXL_BUS=y CXL_PCI=y CXL_ACPI=y CXL_PMEM=y CXL_MEM=y CXL_REGION=y"
-
 # The machine that kernels are for: ARCH, PAGES (the size of its pages), and CONFIG, more
-# options than those of harness/config. Of these:
+# options than those of harness/config. Kernels for what x86-64 machines have besides
+# Intel's IOMMU and NVDIMMs are wide; that is much, and all other tests do without. Of these:
 #   machine   what distinguishes the names of its folders; nothing for x86-64 alone
 #   karch, cross, image   make's ARCH= and CROSS_COMPILE=, and the file that QEMU boots
 #   debian    Debian's name of the architecture
@@ -52,8 +48,11 @@ machine() {
 	esac
 	PAGES=${PAGES:-${sizes%% *}}
 	[[ " $sizes " == *" $PAGES "* ]] || die "PAGES=$PAGES: $ARCH has ${sizes// / and }"
-	machine=
+	machine= wide=
 	[ "$ARCH" = x86_64 ] || machine=-$ARCH-$PAGES
+	case $machine/${IOMMU:-}/${DAX:-} in
+	/amd/*|/*/e820|/*/virtio-pmem|/*/cxl|/*/hmem|/*/dm|/*/erofs) wide=yes machine=-wide ;;
+	esac
 	[ -n "${CONFIG:=}" ] || return 0
 	for option in $CONFIG; do
 		[[ $option =~ ^[A-Z0-9_]+=.+$ ]] || die "CONFIG: '$option' is not like OPTION=y, without CONFIG_"

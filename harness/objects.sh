@@ -20,13 +20,13 @@ checkout() { # REVISION
 
 # shellcheck disable=SC2154	# cc is use_ccache's
 kmake() { # FOLDER ARGUMENT OF MAKE...
-	make -C "$linux" O="$BUILD/each/$1" CC="$cc" HOSTCC="$cc" W=1 -j"$(nproc)" -s "${@:2}"
+	make -C "$linux" O="$BUILD/each/$1" ARCH="$karch" CROSS_COMPILE="$cross" CC="$cc" HOSTCC="$hostcc" W=1 -j"$(nproc)" -s "${@:2}"
 }
 
 # In a folder nosvm all that has to do with SVM is left out. kconfig drops what the
 # series has not got an option for as yet.
 configure() { # FOLDER [ARGUMENT OF MAKE...]
-	local parts=("$TOP"/harness/config/{guest,series,objects}.config) sum
+	local parts=("$TOP"/harness/config/{guest,series,x86_64,objects}.config) sum
 	[ "$1" != nosvm ] || parts+=("$TOP/harness/config/objects-nosvm.config")
 	mkdir -p "$BUILD/each/$1"
 	cat "${parts[@]}" >"$BUILD/each/$1/all"

@@ -26,7 +26,8 @@
 
 #include "test_hmm_leaves_uapi.h"
 
-#define LEAVES_MAX_PAGES	(SZ_1G >> PAGE_SHIFT)
+/* Enough for PMD leaves of 512 MiB. */
+#define LEAVES_MAX_PAGES	(SZ_4G >> PAGE_SHIFT)
 #define LEAVES_MAX_COUNT	1000000
 #define LEAVES_MAX_TRIES	1000
 #define LEAVES_TIMEOUT		(10 * HMM_RANGE_DEFAULT_TIMEOUT)
@@ -202,9 +203,7 @@ static void leaf_read_pmd(struct vm_area_struct *vma, pmd_t *pmdp,
 
 	leaf->end = pmd_addr_end(addr, vma->vm_end);
 	if (is_vm_hugetlb_page(vma)) {
-		leaf_set_hugetlb(leaf, addr, PMD_SIZE,
-				 huge_ptep_get(vma->vm_mm, addr,
-					       (pte_t *)pmdp));
+		leaf_set_hugetlb(leaf, addr, PMD_SIZE, ptep_get((pte_t *)pmdp));
 	} else if (pmd_none(pmd)) {
 		;
 	} else if (!pmd_present(pmd)) {
@@ -239,13 +238,14 @@ static bool leaf_read_pud(struct vm_area_struct *vma, pud_t *pudp,
 	leaf->end = pud_addr_end(addr, vma->vm_end);
 	if (is_vm_hugetlb_page(vma) &&
 	    huge_page_size(hstate_vma(vma)) == PUD_SIZE) {
-		leaf_set_hugetlb(leaf, addr, PUD_SIZE,
-				 huge_ptep_get(vma->vm_mm, addr,
-					       (pte_t *)pudp));
+		leaf_set_hugetlb(leaf, addr, PUD_SIZE, ptep_get((pte_t *)pudp));
 	} else if (pud_present(pud) && pud_leaf(pud)) {
+		const pte_t pte = ptep_get((pte_t *)pudp);
+
+		/* Not every architecture has pud_dirty(). */
 		leaf_set(leaf, addr, PUD_SIZE, pud_pfn(pud));
-		leaf->entry |= leaf_flags(PUD_SIZE, pud_write(pud),
-					  pud_dirty(pud));
+		leaf->entry |= leaf_flags(PUD_SIZE, pte_write(pte),
+					  pte_dirty(pte));
 	} else {
 		table = pud_present(pud);
 	}
@@ -637,7 +637,7 @@ static bool list_one_kind(const struct hmm_extent *extent)
 	if (!(extent->hmm_pfn & HMM_PFN_VALID))
 		return true;
 	for (addr = extent->start; addr < extent->end;
-	     addr = ALIGN(addr + 1, SZ_2M)) {
+	     addr = ALIGN(addr + 1, SUBSECTION_SIZE)) {
 		unsigned long entry = hmm_extent_entry(extent, addr);
 
 		if (!zone_device_pages_have_same_pgmap(first,

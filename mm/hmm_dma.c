@@ -515,7 +515,7 @@ EXPORT_SYMBOL_GPL(hmm_range_dma_map);
 /**
  * hmm_range_dma_mapped() - what hmm_range_dma_map() has mapped for an extent
  * @window: the window
- * @range: the range that it was successful with
+ * @range: the range that it was successful with, or is to be called with
  * @batch: as for hmm_range_dma_map()
  * @i: which of the extents
  * @mapped: (out) the extent with its first and last block completed, as far as they
@@ -523,9 +523,13 @@ EXPORT_SYMBOL_GPL(hmm_range_dma_map);
  *	device may write
  * @dma: (out) the DMA address of @mapped->start; those of the rest follow on it
  *
- * Context: Under the driver's lock, which was not unlocked since.
+ * Before hmm_range_dma_map() this is what it is going to map, so that a driver can
+ * take an extent from the list for which it would fail.
  *
- * Return: Whether anything is mapped; it is not if the extent was left out.
+ * Context: Under the driver's lock, which is not unlocked between the two.
+ *
+ * Return: Whether anything is mapped; it is not if the extent is left out, or the
+ * device cannot reach it.
  */
 bool hmm_range_dma_mapped(const struct hmm_dma_window *window,
 			  const struct hmm_range *range,
@@ -556,7 +560,7 @@ bool hmm_range_dma_mapped(const struct hmm_dma_window *window,
 	} else {
 		*dma = window->state.addr + window_offset(window, part.start);
 	}
-	return true;
+	return *dma != DMA_MAPPING_ERROR;
 }
 EXPORT_SYMBOL_GPL(hmm_range_dma_mapped);
 

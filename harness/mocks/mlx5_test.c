@@ -29,11 +29,23 @@ static inline void *mock_kmalloc(size_t size, gfp_t gfp)
 #include "umr.c"
 #pragma pop_macro("kmalloc")
 
-/* No memory for the IOMMU's page table, say. */
-static bool mock_map_fails;
+/*
+ * No memory for the IOMMU's page table, say, at these calls, the first one first; at
+ * others something is in the way that is gone by then.
+ */
+static unsigned long mock_map_fails, mock_map_exists;
 static int mock_ib_umem_odp_map(struct ib_umem_odp *odp, struct ib_umem_odp_list *list)
 {
-	return mock_map_fails ? -ENOMEM : ib_umem_odp_map(odp, list);
+	bool fails = mock_map_fails & 1, exists = mock_map_exists & 1;
+
+	mock_map_fails >>= 1;
+	mock_map_exists >>= 1;
+	if (exists) {
+		list->batch.stale_start = ib_umem_start(odp);
+		list->batch.stale_end = ib_umem_start(odp);
+		return -EEXIST;
+	}
+	return fails ? -ENOMEM : ib_umem_odp_map(odp, list);
 }
 
 #define ib_umem_odp_map mock_ib_umem_odp_map
@@ -403,9 +415,9 @@ static void test_failed_fault(struct kunit *test)
 {
 	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
 	reg_mr(test, ADDR, SZ_64K);
-	mock_map_fails = true;
+	mock_map_fails = ~0UL;
 	KUNIT_EXPECT_EQ(test, -ENOMEM, fault(test, ADDR, 1, 0));
-	mock_map_fails = false;
+	mock_map_fails = 0;
 	expect_none(test, ADDR, SZ_64K);
 	expect_npages(test, 0);
 
@@ -422,10 +434,10 @@ static void test_failed_registration(struct kunit *test)
 
 	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
 	get_mr(test, ADDR, SZ_64K, 0);
-	mock_map_fails = true;
+	mock_map_fails = ~0UL;
 	touch(test, ADDR, PAGE_SIZE, true);
 	KUNIT_EXPECT_EQ(test, -ENOMEM, mlx5_ib_init_odp_mr(t->mr, &t->pd.ibpd));
-	mock_map_fails = false;
+	mock_map_fails = 0;
 	KUNIT_EXPECT_EQ(test, hca->wqes, 1);
 	KUNIT_ASSERT_EQ(test, 0, vm_munmap(ADDR, PAGE_SIZE));
 	KUNIT_EXPECT_EQ(test, hca->wqes, 1);
@@ -497,6 +509,39 @@ static void test_upgrade(struct kunit *test)
 		/* One to clear and one to write, and then one to write. */
 		KUNIT_EXPECT_EQ(test, hca->wqes, 2 + i);
 	}
+}
+
+/*
+ * There is no memory to map it anew: it is tried once more, and then the fault fails.
+ * What was mapped for reading is gone, and comes back with the next fault.
+ */
+static void test_upgrade_fails(struct kunit *test)
+{
+	const struct mapping_file *f = test->param_value;
+	unsigned long addr = ADDR + 5 * PAGE_SIZE;
+
+	if (leaf_size(f) != SZ_2M || !S_ISREG(file_inode(f->file)->i_mode))
+		kunit_skip(test, "not for this memory");
+	mapping_map(test, f->file, ADDR, SZ_4M, RW, 0);
+	touch(test, ADDR, SZ_4M, false);
+	reg_mr(test, ADDR, SZ_4M);
+	expect_mapped(test, ADDR, SZ_4M, false);
+	/* The second time something is in the way, too. */
+	mock_map_fails = BIT(1) | BIT(3);
+	mock_map_exists = BIT(2);
+	KUNIT_EXPECT_EQ(test, -ENOMEM, fault(test, addr, 1, 0));
+	KUNIT_EXPECT_EQ(test, mock_map_fails, 0);
+	expect_none(test, ADDR, SZ_2M);
+	expect_mapped(test, ADDR + SZ_2M, SZ_2M, false);
+	expect_npages(test, 512);
+	KUNIT_EXPECT_EQ(test, 1, fault(test, ADDR, 1, 0));
+	expect_mapped(test, ADDR, SZ_2M, true);
+
+	mock_map_fails = BIT(1);
+	KUNIT_EXPECT_EQ(test, 1, fault(test, ADDR + SZ_2M, 1, 0));
+	KUNIT_EXPECT_EQ(test, mock_map_fails, 0);
+	expect_mapped(test, ADDR + SZ_2M, SZ_2M, true);
+	mock_map_fails = 0;
 }
 
 /* A prefetch for reading makes read-only what it is for, and no other entry. */
@@ -680,6 +725,7 @@ static struct kunit_case mlx5_cases[] = {
 	KUNIT_CASE(test_leaf),
 	KUNIT_CASE_PARAM(test_leaf, mapping_gen_params),
 	KUNIT_CASE_PARAM(test_upgrade, mapping_gen_params),
+	KUNIT_CASE_PARAM(test_upgrade_fails, mapping_gen_params),
 	KUNIT_CASE(test_prefetch),
 	KUNIT_CASE(test_unaligned),
 	KUNIT_CASE_PARAM(test_unaligned, mapping_gen_params),
@@ -713,6 +759,52 @@ static void test_p2pdma(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, 0, vm_munmap(ADDR, SZ_64K));
 	expect_none(test, ADDR, SZ_64K);
 	expect_npages(test, 0);
+}
+
+/*
+ * A page beside that of another device which this one cannot reach, as if it were of
+ * a type that nobody knows.
+ */
+static void test_out_of_reach(struct kunit *test)
+{
+	const struct mapping_file *f = test->param_value;
+	unsigned long addr = ADDR + PAGE_SIZE;
+	struct dev_pagemap *pgmap;
+	enum memory_type type;
+	phys_addr_t phys;
+
+	if (f->shift)
+		kunit_skip(test, "not for this memory");
+	mapping_map(test, f->file, ADDR, SZ_64K, RW, 0);
+	mapping_map(test, NULL, addr, 2 * PAGE_SIZE, RW, 0);
+	touch(test, addr, 2 * PAGE_SIZE, true);
+	reg_mr(test, ADDR, SZ_64K);
+	phys = mock_dma_phys(mtt(test, ADDR) & PAGE_MASK);
+	KUNIT_ASSERT_NE(test, phys, 0);
+	pgmap = page_pgmap(pfn_to_page(PHYS_PFN(phys)));
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(ADDR, SZ_64K));
+
+	mapping_map(test, f->file, ADDR, SZ_64K, RW, 0);
+	mapping_map(test, NULL, addr, 2 * PAGE_SIZE, RW, 0);
+	touch(test, addr, 2 * PAGE_SIZE, true);
+	type = pgmap->type;
+	pgmap->type = MEMORY_DEVICE_PCI_P2PDMA + 1;
+	KUNIT_EXPECT_EQ(test, 1, fault(test, addr, 1, 0));
+	/* Its neighbours have what they can have. */
+	KUNIT_EXPECT_NE(test, 0, mtt(test, addr));
+	KUNIT_EXPECT_NE(test, 0, mtt(test, addr + PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, 0, mtt(test, ADDR));
+	KUNIT_EXPECT_EQ(test, 0, mtt(test, addr + 2 * PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, mr_odp(test)->npages, 2);
+	/* It is an error only where it is asked for. */
+	KUNIT_EXPECT_EQ(test, -EFAULT, fault(test, ADDR, 1, 0));
+	KUNIT_EXPECT_EQ(test, -EFAULT, fault(test, addr, 3 * PAGE_SIZE, 0));
+	KUNIT_EXPECT_EQ(test, 2, fault(test, addr, 2 * PAGE_SIZE, 0));
+	pgmap->type = type;
+	expect_mapped(test, addr, 2 * PAGE_SIZE, true);
+	expect_npages(test, 2);
+	KUNIT_EXPECT_EQ(test, 1, fault(test, ADDR, 1, 0));
+	KUNIT_EXPECT_NE(test, 0, mtt(test, ADDR));
 }
 
 /* A region of huge pages on memory that has none. */
@@ -851,6 +943,7 @@ static void test_bounds(struct kunit *test)
 
 static struct kunit_case umem_cases[] = {
 	KUNIT_CASE_PARAM(test_p2pdma, mapping_gen_params),
+	KUNIT_CASE_PARAM(test_out_of_reach, mapping_gen_params),
 	KUNIT_CASE(test_huge_umem),
 	KUNIT_CASE(test_huge_neighbour),
 	KUNIT_CASE_PARAM(test_huge_stale, mapping_gen_params),

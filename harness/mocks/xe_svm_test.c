@@ -499,23 +499,63 @@ static void test_vram_only(struct kunit *test)
 	KUNIT_EXPECT_NOT_NULL(test, range_at(t, ADDR));
 }
 
-/* No DMA mapping is to be had, only bounce buffers: not the memory's fault. */
+/*
+ * No DMA mapping is to be had, only bounce buffers: not the memory's fault. The GPU
+ * asks again, not at once, and gets an error if that does not end.
+ */
 static void test_no_dma(struct kunit *test)
 {
 	static struct io_tlb_mem forced = { .force_bounce = true };
 	struct xe_svm_kunit *t = test->priv;
 	struct io_tlb_mem *mem = t->xe.drm.dev->dma_io_tlb_mem;
+	unsigned long start;
+	struct file *file;
+	int i, n;
+
+	file = shmem_file_setup("xe_svm", SZ_2M, EMPTY_VMA_FLAGS);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, file);
+	KUNIT_ASSERT_EQ(test, kunit_add_action_or_reset(test, put_file, file), 0);
+	mapping_map(test, file, ADDR, SZ_2M, RW, 0);
+	/* The second shortage has nothing to do with the first one, which ends. */
+	for (n = 0; n < 2; n++) {
+		t->xe.drm.dev->dma_io_tlb_mem = &forced;
+		for (i = 0; i < (n ? XE_SVM_NO_MEMORY_TRIES : 3); i++) {
+			start = jiffies;
+			KUNIT_EXPECT_EQ(test, fault(test, ADDR), 0);
+			KUNIT_EXPECT_GE(test, jiffies - start,
+					msecs_to_jiffies(10 << i));
+			KUNIT_EXPECT_EQ(test, t->tries, 1);
+			KUNIT_EXPECT_EQ(test, t->binds, 0);
+			KUNIT_EXPECT_EQ(test, t->unbinds, 0);
+			expect_not_bound(test, ADDR);
+		}
+		if (n)
+			KUNIT_EXPECT_EQ(test, fault(test, ADDR), -ENOMEM);
+		t->xe.drm.dev->dma_io_tlb_mem = mem;
+		KUNIT_EXPECT_EQ(test, fault(test, ADDR), 0);
+		expect_bound(test, ADDR, SZ_2M);
+		/* The range loses its pages. */
+		KUNIT_ASSERT_EQ(test, 0,
+				vfs_fallocate(file, FALLOC_FL_PUNCH_HOLE |
+					      FALLOC_FL_KEEP_SIZE, SZ_64K, SZ_4K));
+	}
+}
+
+/* The pages of a range are mapped by one task at a time, as lockdep sees. */
+static void test_lock(struct kunit *test)
+{
+	struct xe_svm_kunit *t = test->priv;
+	struct drm_gpusvm_ctx ctx = {};
 
 	mapping_map(test, NULL, ADDR, SZ_2M, RW, 0);
-	t->xe.drm.dev->dma_io_tlb_mem = &forced;
-	KUNIT_EXPECT_EQ(test, fault(test, ADDR), 0);
-	t->xe.drm.dev->dma_io_tlb_mem = mem;
-	KUNIT_EXPECT_EQ(test, t->tries, 1);
-	KUNIT_EXPECT_EQ(test, t->binds, 0);
-	KUNIT_EXPECT_EQ(test, t->unbinds, 0);
-	expect_not_bound(test, ADDR);
-	KUNIT_EXPECT_EQ(test, fault(test, ADDR), 0);
-	expect_bound(test, ADDR, SZ_2M);
+	KUNIT_ASSERT_EQ(test, fault(test, ADDR), 0);
+	KUNIT_ASSERT_NOT_NULL(test, range_at(t, ADDR));
+	kunit_warning_suppress(test) {
+		down_read(&t->vm.lock);
+		KUNIT_EXPECT_EQ(test, 0, xe_svm_range_get_pages(&t->vm, range_at(t, ADDR), &ctx));
+		up_read(&t->vm.lock);
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, IS_ENABLED(CONFIG_LOCKDEP));
+	}
 }
 
 static int xe_svm_kunit_init(struct kunit *test)
@@ -601,6 +641,7 @@ static struct kunit_case xe_svm_cases[] = {
 	KUNIT_CASE_PARAM(test_again_dax, mapping_gen_params),
 	KUNIT_CASE(test_vram_only),
 	KUNIT_CASE(test_no_dma),
+	KUNIT_CASE(test_lock),
 	{}
 };
 

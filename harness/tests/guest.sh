@@ -96,7 +96,6 @@ PAGES=64k refuses "pages that it has not got" "PAGES=64k: x86_64 has 4k" guest t
 CONFIG=numa refuses "a wrong CONFIG" "'numa' is not like OPTION=y" guest true
 IOMMU=smmuv3 refuses "another machine's IOMMU" "IOMMU=smmuv3: with ARCH=x86_64 there are intel" guest true
 DAX=dt refuses "another machine's memory" "DAX=dt: with ARCH=x86_64 there are nvdimm" guest true
-DAX=cxl refuses "memory that the kernel has not got" "DAX=cxl: this kernel has not got it: give CONFIG='NUMA=y" guest true
 DAX=e820 PMEM=$tmp refuses "files for what is no NVDIMM" "with DAX=e820 there are no NVDIMMs" guest true
 MEM=some refuses "a wrong MEM" "MEM=some: give a number of MiB" guest true
 MEM=512 refuses "too small a MEM" "MEM=512: at least 2816" guest true

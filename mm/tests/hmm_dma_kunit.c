@@ -17,6 +17,7 @@
 #include <linux/ioport.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
+#include <linux/mmu_notifier.h>
 #include <linux/module.h>
 #include <linux/pci.h>
 #include <linux/pci-p2pdma.h>
@@ -58,6 +59,7 @@ struct hmm_dma_test {
 		unsigned long pfn;	/* 0: nothing */
 	} *ptes;
 	unsigned int new;		/* leaves that the last call mapped */
+	unsigned int no_way;		/* extents that it could or would not */
 };
 
 static vm_fault_t test_migrate_to_ram(struct vm_fault *vmf)
@@ -233,6 +235,23 @@ static void test_tell(struct hmm_dma_test *t, const struct hmm_range *range,
 	}
 }
 
+/* How many extents with memory are not going to be mapped. */
+static unsigned int test_no_way(struct hmm_dma_test *t,
+				const struct hmm_range *range,
+				const struct hmm_dma_batch *batch)
+{
+	struct hmm_extent mapped;
+	unsigned int i, nr = 0;
+	dma_addr_t dma;
+
+	for (i = 0; i < range->nr_extents; i++)
+		if (range->extents[i].hmm_pfn & HMM_PFN_VALID &&
+		    !hmm_range_dma_mapped(&t->window, range, batch, i, &mapped,
+					  &dma))
+			nr++;
+	return nr;
+}
+
 static void test_take_back(struct hmm_dma_test *t, unsigned long start,
 			   unsigned long end)
 {
@@ -263,6 +282,7 @@ static int test_map_dir(struct hmm_dma_test *t, unsigned long start,
 		return ret;
 	t->new = 0;
 	scoped_guard(spinlock, &t->lock) {
+		t->no_way = test_no_way(t, &range, &batch);
 		ret = hmm_range_dma_map(&t->window, &range, &batch);
 		if (ret == -EEXIST) {
 			test_take_back(t, batch.stale_start, batch.stale_end);
@@ -891,8 +911,10 @@ static void test_out_of_reach(struct kunit *test)
 	t->window.reach = 0;
 	*t->dev->dma_mask = page_to_phys(t->ram) - 1;
 	KUNIT_EXPECT_EQ(test, test_map(t), -EREMOTEIO);
+	KUNIT_EXPECT_EQ(test, t->no_way, 1);
 	*t->dev->dma_mask = page_to_phys(t->ram) + PAGE_SIZE - 1;
 	KUNIT_EXPECT_EQ(test, test_map(t), 0);
+	KUNIT_EXPECT_EQ(test, t->no_way, 0);
 	*t->dev->dma_mask = mask;
 }
 
@@ -952,6 +974,7 @@ static void test_unwind(struct kunit *test)
 		t->pfns[bad] = HMM_PFN_VALID |
 			       page_to_pfn(virt_to_page(t->peer_page));
 		KUNIT_EXPECT_EQ(test, test_map(t), -EREMOTEIO);
+		KUNIT_EXPECT_EQ(test, t->no_way, 1);
 	}
 
 	KUNIT_EXPECT_EQ(test, test_nodes(t), nodes);
@@ -1031,6 +1054,7 @@ static void test_memory_types(struct kunit *test)
 	}
 	t->pfns[0] = entry;
 	KUNIT_EXPECT_EQ(test, test_map(t), -EREMOTEIO);
+	KUNIT_EXPECT_EQ(test, t->no_way, 1);
 	expect_nothing(test, 0);
 	t->pgmap.type = MEMORY_DEVICE_PRIVATE;
 	entry = HMM_PFN_VALID | page_to_pfn(t->ram);

@@ -55,6 +55,7 @@ struct gpusvm_test {
 	struct drm_device drm;
 	struct drm_gpusvm gpusvm;
 	struct iommu_domain *iommu;
+	const struct iommu_domain_ops *iommu_ops;
 	bool live;
 	unsigned int unmaps;
 };
@@ -700,6 +701,86 @@ static void test_no_bounce(struct kunit *test)
 	expect_range(test, range, PAGE_SHIFT);
 }
 
+static atomic_t iotlb_flushes;
+
+static void count_flush(struct iommu_domain *domain)
+{
+	atomic_inc(&iotlb_flushes);
+}
+
+static void put_iommu_ops(void *data)
+{
+	struct gpusvm_test *t = data;
+
+	t->iommu->ops = t->iommu_ops;
+}
+
+/*
+ * There is no IOVA space for all of a range, but for its pages: the IOMMU is flushed
+ * when they are unmapped. With IOVA space, the DMA layer does that.
+ */
+static void test_no_iova(struct kunit *test)
+{
+	struct gpusvm_test *t = test->priv;
+	u64 mask = *t->drm.dev->dma_mask;
+	struct drm_gpusvm_pages pages;
+	struct iommu_domain_ops *ops;
+	struct gpusvm_test_range *range;
+	struct drm_gpusvm_ctx ctx = { .read_only = true };
+	unsigned long end = ADDR + SZ_1M;
+	phys_addr_t phys;
+	dma_addr_t dma;
+	bool iova;
+	int i;
+
+	ops = kunit_kzalloc(test, sizeof(*ops), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, ops);
+	if (t->iommu) {
+		t->iommu_ops = t->iommu->ops;
+		*ops = *t->iommu_ops;
+		ops->flush_iotlb_all = count_flush;
+		KUNIT_ASSERT_EQ(test, 0, kunit_add_action(test, put_iommu_ops, t));
+	}
+	/* One page of zeroes again and again, of which no two are contiguous. */
+	map(test, NULL, ADDR, SZ_1M, PROT_READ, 0);
+	gpusvm_begin(test, SZ_64K);
+	range = range_at(test, ADDR, &ctx);
+	phys = cpu_phys(test, ADDR);
+
+	for (i = 0; i < 2; i++) {
+		/*
+		 * Of 2 MiB one page in the first half cannot be used, and one in
+		 * the other half is.
+		 */
+		if (i)
+			*t->drm.dev->dma_mask = SZ_2M - 1;
+		dma = i && t->iommu ? dma_map_phys(t->drm.dev, phys, PAGE_SIZE,
+						   DMA_TO_DEVICE, 0) : 0;
+		if (i && t->iommu)
+			KUNIT_EXPECT_FALSE(test, dma_mapping_error(t->drm.dev, dma));
+		drm_gpusvm_init_pages(&pages, &t->drm);
+		KUNIT_EXPECT_EQ(test, 0,
+				drm_gpusvm_get_pages(&t->gpusvm, &pages, current->mm,
+						     &range->base.notifier->notifier,
+						     ADDR, end, &ctx));
+		iova = dma_use_iova(&pages.state);
+		KUNIT_EXPECT_EQ(test, iova, t->iommu && !i);
+		atomic_set(&iotlb_flushes, 0);
+		if (t->iommu)
+			t->iommu->ops = ops;
+		drm_gpusvm_unmap_pages(&t->gpusvm, &pages, SZ_1M >> PAGE_SHIFT, &ctx);
+		if (t->iommu)
+			t->iommu->ops = t->iommu_ops;
+		KUNIT_EXPECT_EQ(test, atomic_read(&iotlb_flushes), t->iommu && !iova);
+		drm_gpusvm_free_pages(&t->gpusvm, &pages, SZ_1M >> PAGE_SHIFT);
+		if (i && t->iommu)
+			dma_unmap_phys(t->drm.dev, dma, PAGE_SIZE, DMA_TO_DEVICE, 0);
+		*t->drm.dev->dma_mask = mask;
+		if (!t->iommu)
+			break;
+	}
+}
+
 /* A range that is no larger than asked for. */
 static void test_max_chunk_size(struct kunit *test)
 {
@@ -732,6 +813,7 @@ static void test_max_chunk_size(struct kunit *test)
 	KUNIT_CASE(test_refused), \
 	KUNIT_CASE(test_check_device), \
 	KUNIT_CASE(test_no_bounce), \
+	KUNIT_CASE(test_no_iova), \
 	KUNIT_CASE(test_max_chunk_size), \
 	{} \
 }
