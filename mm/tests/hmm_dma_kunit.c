@@ -935,15 +935,42 @@ static void test_bounced(struct kunit *test)
 #endif
 }
 
+static struct {
+	const struct iommu_domain_ops *ops;
+	dma_addr_t iova;
+} refusing;
+
+/* Some IOMMUs refuse what is mapped already, and some do not. This one refuses a page. */
+static int refuse_map_pages(struct iommu_domain *domain, unsigned long iova,
+			    phys_addr_t paddr, size_t pgsize, size_t pgcount,
+			    int prot, gfp_t gfp, size_t *mapped)
+{
+	size_t size = pgsize * pgcount;
+	int ret;
+
+	if (refusing.iova < iova || refusing.iova >= iova + size)
+		return refusing.ops->map_pages(domain, iova, paddr, pgsize,
+					       pgcount, prot, gfp, mapped);
+	pgcount = (refusing.iova - iova) / pgsize;
+	if (pgcount) {
+		ret = refusing.ops->map_pages(domain, iova, paddr, pgsize,
+					      pgcount, prot, gfp, mapped);
+		if (ret)
+			return ret;
+	}
+	return -EBUSY;
+}
+
 /*
  * A page that cannot be mapped, behind others and a large leaf: what the call has
  * mapped is taken back, and nothing else. The page is memory of a PCI device that
- * this one cannot reach or, with an IOMMU, has a translation already.
+ * this one cannot reach or, with an IOMMU, one that the IOMMU's driver refuses.
  */
 static void test_unwind(struct kunit *test)
 {
 	struct hmm_dma_test *t = test->priv;
 	unsigned long bad = 2 * PMD_PAGES + 2;
+	struct iommu_domain_ops *ops;
 	unsigned int nodes;
 	unsigned long i;
 
@@ -963,13 +990,15 @@ static void test_unwind(struct kunit *test)
 	set_leaf(t, bad, 0, 20);
 	nodes = test_nodes(t);
 	if (t->iommu) {
-		KUNIT_ASSERT_EQ(test, 0,
-				iommu_map(t->iommu, iova_of(t, bad),
-					  page_to_phys(t->ram), PAGE_SIZE,
-					  IOMMU_READ, GFP_KERNEL));
-		KUNIT_EXPECT_LT(test, test_map(t), 0);
-		KUNIT_EXPECT_EQ(test, PAGE_SIZE,
-				iommu_unmap(t->iommu, iova_of(t, bad), PAGE_SIZE));
+		ops = kunit_kzalloc(test, sizeof(*ops), GFP_KERNEL);
+		KUNIT_ASSERT_NOT_NULL(test, ops);
+		refusing.ops = t->iommu->ops;
+		refusing.iova = iova_of(t, bad);
+		*ops = *refusing.ops;
+		ops->map_pages = refuse_map_pages;
+		t->iommu->ops = ops;
+		KUNIT_EXPECT_EQ(test, test_map(t), -EBUSY);
+		t->iommu->ops = refusing.ops;
 	} else {
 		t->pfns[bad] = HMM_PFN_VALID |
 			       page_to_pfn(virt_to_page(t->peer_page));

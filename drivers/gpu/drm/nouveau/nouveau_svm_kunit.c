@@ -406,6 +406,11 @@ static void test_device(struct kunit *test)
 					   dma_get_required_mask(t->dev->dev) >> 1), 0);
 	KUNIT_EXPECT_EQ(test, nouveau_svm_check_device(t->drm), -EOPNOTSUPP);
 	KUNIT_EXPECT_EQ(test, dma_set_mask(t->dev->dev, DMA_BIT_MASK(64)), 0);
+	/* Not enough for all threads of a warp. */
+	t->svm->max_windows = 31;
+	KUNIT_EXPECT_EQ(test, nouveau_svm_check_device(t->drm), -EOPNOTSUPP);
+	t->svm->max_windows = 32;
+	KUNIT_EXPECT_EQ(test, nouveau_svm_check_device(t->drm), 0);
 }
 
 #define FAULTS_MAX 8
@@ -1089,6 +1094,41 @@ static void test_tries(struct kunit *test)
 	nouveau_svmm_part(u->svmm, 0x2000);
 }
 
+/*
+ * The driver is unbound while a client has a channel, and a fault of it is tried again
+ * and again. The client goes after that.
+ */
+static void test_unbind(struct kunit *test)
+{
+	unsigned long addr = svm_kunit_mmap(test, NULL, SZ_16G, SZ_1M, RW,
+					    MAP_PRIVATE | MAP_FIXED);
+	struct svm_kunit *t = test->priv;
+	unsigned long then;
+
+	KUNIT_ASSERT_EQ(test, nouveau_svmm_join(t->svmm, 0x1000), 0);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+
+	svm_kunit_mmap(test, NULL, addr + NOUVEAU_SVM_WINDOW, SZ_1M, RW,
+		       MAP_PRIVATE | MAP_FIXED);
+	WRITE_ONCE(t->gpu->fail, 0);
+	svm_kunit_faults(test, 1, (struct nouveau_svm_fault []) {
+		FAULT(0x1000, addr + NOUVEAU_SVM_WINDOW, WRITE),
+	});
+	msleep(300);
+	then = jiffies;
+	nouveau_svm_fini(t->drm);
+	t->svm = NULL;
+	KUNIT_EXPECT_LT(test, jiffies - then, 4 * HZ);
+	WRITE_ONCE(t->gpu->fail, -1);
+	KUNIT_EXPECT_GT(test, t->maps, 1);
+	KUNIT_EXPECT_EQ(test, t->replays, 0);
+	KUNIT_EXPECT_EQ(test, t->cancels, 0);
+	expect_no_page(test, addr);
+
+	nouveau_svmm_part(t->svmm, 0x1000);
+	nouveau_svmm_fini(&t->svmm);
+}
+
 static const struct iommu_domain_ops *svm_kunit_iommu_ops;
 static struct iommu_domain_ops svm_kunit_ops;
 static unsigned int svm_kunit_syncs;
@@ -1470,6 +1510,76 @@ static void test_evict_finish(struct kunit *test)
 	svm_kunit_count_syncs(t, false);
 }
 
+struct svm_kunit_call {
+	struct work_struct work;
+	struct nouveau_svm *svm;
+};
+
+static void svm_kunit_stop_work(struct work_struct *work)
+{
+	nouveau_svm_stop(container_of(work, struct svm_kunit_call, work)->svm);
+}
+
+static void svm_kunit_evict_work(struct work_struct *work)
+{
+	nouveau_svm_evict(container_of(work, struct svm_kunit_call, work)->svm);
+}
+
+/*
+ * The GPU is suspended while a window is being taken: whoever is first clears it. The
+ * one that is to come first to svmm->mutex is there first.
+ */
+static void test_evict_stop(struct kunit *test)
+{
+	unsigned long addr = svm_kunit_many(test, 1);
+	struct svm_kunit *t = test->priv;
+	struct svm_kunit_call *stop = svm_kunit_zalloc(test, sizeof(*stop));
+	struct svm_kunit_call *evict = svm_kunit_zalloc(test, sizeof(*evict));
+	int i;
+
+	INIT_WORK(&stop->work, svm_kunit_stop_work);
+	INIT_WORK(&evict->work, svm_kunit_evict_work);
+	stop->svm = t->svm;
+	evict->svm = t->svm;
+	for (i = 0; i < 2; i++) {
+		KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+		mutex_lock(&t->svmm->mutex);
+		queue_work(system_dfl_wq, i ? &evict->work : &stop->work);
+		msleep(100);
+		queue_work(system_dfl_wq, i ? &stop->work : &evict->work);
+		msleep(100);
+		KUNIT_EXPECT_TRUE(test, svm_kunit_has(t, addr));
+		mutex_unlock(&t->svmm->mutex);
+		flush_work(&stop->work);
+		flush_work(&evict->work);
+		expect_no_page(test, addr);
+		KUNIT_EXPECT_FALSE(test, svm_kunit_has(t, addr));
+		nouveau_svm_start(t->svm);
+		flush_workqueue(t->svm->wq);
+	}
+}
+
+/* The last reference of a client that has gone is put by somebody who cannot wait. */
+static void test_put_async(struct kunit *test)
+{
+	unsigned long addr = svm_kunit_many(test, 1);
+	struct svm_kunit *t = test->priv, *u = svm_kunit_other(test);
+	struct nouveau_svmm *svmm = u->svmm;
+	struct svm_kunit_park *park;
+
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault_of(u, addr, FAULT_READ), 0);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_ATOMIC), 0);
+	KUNIT_EXPECT_EQ(test, t->svm->nr_windows, 2);
+	park = svm_kunit_park(test, addr, 0, NULL);
+	kref_get(&svmm->ref);
+	nouveau_svmm_fini(&u->svmm);
+	nouveau_svmm_put_async(svmm);
+	KUNIT_EXPECT_TRUE(test, work_busy(&park->work));
+	svm_kunit_unpark(test, park);
+	flush_workqueue(t->svm->wq);
+	KUNIT_EXPECT_EQ(test, t->svm->nr_windows, 1);
+}
+
 /* However many windows are unmapped, the IOMMU is flushed once. */
 static void test_many_windows(struct kunit *test)
 {
@@ -1514,11 +1624,14 @@ static struct kunit_case svm_kunit_cases[] = {
 	KUNIT_CASE(test_batches),
 	KUNIT_CASE(test_waiting),
 	KUNIT_CASE(test_tries),
+	KUNIT_CASE(test_unbind),
 	KUNIT_CASE(test_finish),
 	KUNIT_CASE(test_evict),
 	KUNIT_CASE(test_evict_iova),
 	KUNIT_CASE(test_evict_shared),
 	KUNIT_CASE(test_evict_finish),
+	KUNIT_CASE(test_evict_stop),
+	KUNIT_CASE(test_put_async),
 	KUNIT_CASE_PARAM(test_many_windows, svm_kunit_windows_gen_params),
 	/* Before test_dax punches holes. */
 	KUNIT_CASE(test_dax_edge),

@@ -5,8 +5,8 @@
  * reflink, mapped by leaves of different sizes.
  *
  * The memory is named in the environment, as for hmm_dax.c: HMM_DAX_EXT4 and
- * _XFS are folders on file systems mounted with -o dax that give files 2 MiB-
- * aligned blocks (xfs with reflink), HMM_DAX_DEV_4K, _2M and _1G device-dax
+ * _XFS are folders on file systems mounted with -o dax that give files blocks
+ * aligned to a PMD (xfs with reflink), HMM_DAX_DEV_PTE, _PMD and _PUD device-dax
  * nodes of that alignment, which are overwritten. What is not named is skipped.
  *
  * Of much of this the kernel only warned. So no test may taint it by a warning;
@@ -33,10 +33,8 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-#include <mm/vm_util.h>
-
 #define TAINT_WARN	0x200
-#define PAGE		KB(4)
+#define PAGE		((size_t)psize())
 
 static unsigned int warned(void)
 {
@@ -147,6 +145,8 @@ static bool is_large(char *p)
 FIXTURE(dax)
 {
 	char *map;
+	size_t align;
+	size_t size;
 	int fd;
 	unsigned int warned;
 };
@@ -154,29 +154,29 @@ FIXTURE(dax)
 FIXTURE_VARIANT(dax)
 {
 	const char *env;
-	size_t align;
-	size_t size;
+	enum leaf leaf;
+	size_t leaves;
 	bool single_pages;
 };
 
 FIXTURE_VARIANT_ADD(dax, ext4)
 {
-	"HMM_DAX_EXT4", MB(2), MB(2), true
+	"HMM_DAX_EXT4", PMD, 1, true
 };
 
-FIXTURE_VARIANT_ADD(dax, devdax_4k)
+FIXTURE_VARIANT_ADD(dax, devdax_pte)
 {
-	"HMM_DAX_DEV_4K", KB(4), MB(2), true
+	"HMM_DAX_DEV_PTE", PTE, 512, true
 };
 
-FIXTURE_VARIANT_ADD(dax, devdax_2m)
+FIXTURE_VARIANT_ADD(dax, devdax_pmd)
 {
-	"HMM_DAX_DEV_2M", MB(2), MB(4), false
+	"HMM_DAX_DEV_PMD", PMD, 2, false
 };
 
-FIXTURE_VARIANT_ADD(dax, devdax_1g)
+FIXTURE_VARIANT_ADD(dax, devdax_pud)
 {
-	"HMM_DAX_DEV_1G", GB(1), GB(2), false
+	"HMM_DAX_DEV_PUD", PUD, 2, false
 };
 
 FIXTURE_SETUP(dax)
@@ -186,15 +186,17 @@ FIXTURE_SETUP(dax)
 	self->fd = -1;
 	if (!where)
 		SKIP(return, "%s is not set", variant->env);
-	if (sysconf(_SC_PAGESIZE) != PAGE)
-		SKIP(return, "pages are not 4 KiB");
+	self->align = leaf_size(variant->leaf, variant->env);
+	if (!self->align || !pmd_size())
+		SKIP(return, NO_LEAF);
+	self->size = variant->leaves * self->align;
 	if (strstr(variant->env, "DEV"))
 		self->fd = open(where, O_RDWR);
 	else
-		self->fd = make_file(where, variant->size, 1);
+		self->fd = make_file(where, self->size, 1);
 	ASSERT_GE(self->fd, 0)
 		TH_LOG("%s: %s", where, strerror(errno));
-	self->map = map_file(self->fd, variant->size, variant->align, 0);
+	self->map = map_file(self->fd, self->size, self->align, 0);
 	ASSERT_NE(self->map, MAP_FAILED);
 	self->warned = warned();
 }
@@ -211,7 +213,7 @@ FIXTURE_TEARDOWN(dax)
  */
 TEST_F(dax, guard_page)
 {
-	size_t at = variant->size / 2 + 5 * PAGE;
+	size_t at = self->size / 2 + 5 * PAGE;
 	char *guard = self->map + at;
 	int ret;
 
@@ -222,7 +224,7 @@ TEST_F(dax, guard_page)
 		ASSERT_EQ(errno, EINVAL);
 		ASSERT_EQ(madvise(guard, PAGE, MADV_GUARD_REMOVE), -1);
 		/* (That interface says nothing of PUDs.) */
-		if (variant->align == MB(2))
+		if (variant->leaf == PMD)
 			ASSERT_TRUE(is_large(guard));
 	} else {
 		ASSERT_EQ(ret, 0);
@@ -239,16 +241,16 @@ TEST_F(dax, guard_page)
 /* The same of a guard as large as the device's pages. */
 TEST_F(dax, guard_leaf)
 {
-	char *guard = self->map + variant->size - variant->align;
+	char *guard = self->map + self->size - self->align;
 	size_t at = guard - self->map;
 	int ret;
 
 	fill(guard, PAGE, at, 3);
-	ret = madvise(guard, variant->align, MADV_GUARD_INSTALL);
+	ret = madvise(guard, self->align, MADV_GUARD_INSTALL);
 	ASSERT_EQ(ret, variant->single_pages ? 0 : -1);
 	if (variant->single_pages) {
 		ASSERT_EQ(load(guard), SIGSEGV);
-		ASSERT_EQ(madvise(guard, variant->align, MADV_GUARD_REMOVE), 0);
+		ASSERT_EQ(madvise(guard, self->align, MADV_GUARD_REMOVE), 0);
 	}
 	ASSERT_EQ(load(guard), 0);
 	ASSERT_TRUE(same(guard, PAGE, at, 3));
@@ -309,14 +311,14 @@ TEST_F(dax, uffd_wp_async)
 			    UFFD_FEATURE_WP_UNPOPULATED,
 	};
 	struct uffdio_register reg = {
-		.range = { (uintptr_t)self->map, variant->size },
+		.range = { (uintptr_t)self->map, self->size },
 		.mode = UFFDIO_REGISTER_MODE_WP,
 	};
 	struct uffdio_writeprotect wp = {
 		.range = reg.range,
 		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
 	};
-	size_t at = variant->size / 2 + 5 * PAGE;
+	size_t at = self->size / 2 + 5 * PAGE;
 	int uffd, ret, i;
 
 	fill(self->map + at, 2 * PAGE, at, 4);
@@ -334,12 +336,12 @@ TEST_F(dax, uffd_wp_async)
 		ASSERT_TRUE(page_is(self->map + at, PAGE_IS_WRITTEN));
 		ASSERT_TRUE(same(self->map + at, 2 * PAGE, at, 5 + i));
 		ASSERT_EQ(ioctl(uffd, UFFDIO_WRITEPROTECT, &wp), 0);
-		ASSERT_EQ(madvise(self->map, variant->size, MADV_DONTNEED), 0);
+		ASSERT_EQ(madvise(self->map, self->size, MADV_DONTNEED), 0);
 	}
 	ASSERT_TRUE(same(self->map + at, 2 * PAGE, at, ret ? 4 : 6));
 	/* The first access to what is not mapped is a store. */
 	if (!ret) {
-		ASSERT_EQ(madvise(self->map, variant->size, MADV_DONTNEED), 0);
+		ASSERT_EQ(madvise(self->map, self->size, MADV_DONTNEED), 0);
 		ASSERT_EQ(ioctl(uffd, UFFDIO_WRITEPROTECT, &wp), 0);
 		fill(self->map + at, PAGE, at, 7);
 		ASSERT_TRUE(same(self->map + at, PAGE, at, 7));
@@ -362,13 +364,13 @@ FIXTURE_SETUP(reflink)
 	self->fd[1] = -1;
 	if (!dir)
 		SKIP(return, "HMM_DAX_XFS is not set");
-	if (sysconf(_SC_PAGESIZE) != PAGE)
-		SKIP(return, "pages are not 4 KiB");
-	self->fd[0] = make_file(dir, MB(2), 1);
+	if (!pmd_size())
+		SKIP(return, NO_LEAF);
+	self->fd[0] = make_file(dir, pmd_size(), 1);
 	ASSERT_GE(self->fd[0], 0)
 		TH_LOG("%s: %s", dir, strerror(errno));
-	if (!has_pmd_extents(self->fd[0], MB(2)))
-		SKIP(return, "%s gives files no 2 MiB-aligned blocks", dir);
+	if (!has_pmd_extents(self->fd[0], pmd_size()))
+		SKIP(return, "%s gives files no blocks aligned to a PMD", dir);
 	self->fd[1] = open(dir, O_TMPFILE | O_RDWR, 0600);
 	ASSERT_GE(self->fd[1], 0);
 	if (ioctl(self->fd[1], FICLONE, self->fd[0]))
@@ -384,14 +386,14 @@ FIXTURE_TEARDOWN(reflink)
 		close(self->fd[1]);
 }
 
-/* write() to a shared block that the file has mapped, by pages or by 2 MiB. */
+/* write() to a shared block that the file has mapped, by pages or by a PMD. */
 static bool write_mapped(int fd[2], size_t skew)
 {
 	size_t at = 10 * PAGE;
 	char *p, *buf;
 
-	p = map_file(fd[0], MB(2), MB(2), skew);
-	buf = malloc(MB(2));
+	p = map_file(fd[0], pmd_size(), pmd_size(), skew);
+	buf = malloc(pmd_size());
 	if (p == MAP_FAILED || !buf || load(p + at) || is_large(p) != !skew)
 		return false;
 	fill(buf, PAGE, at, 2);
@@ -400,8 +402,8 @@ static bool write_mapped(int fd[2], size_t skew)
 	    !same(p + at + PAGE, PAGE, at + PAGE, 1))
 		return false;
 	/* The other file has its own. */
-	if (pread(fd[1], buf, MB(2), 0) != (ssize_t)MB(2) ||
-	    !same(buf, MB(2), 0, 1))
+	if (pread(fd[1], buf, pmd_size(), 0) != (ssize_t)pmd_size() ||
+	    !same(buf, pmd_size(), 0, 1))
 		return false;
 	free(buf);
 	return true;
@@ -425,14 +427,14 @@ static bool both_read(char *p[2], uint64_t seed)
 	unsigned int i;
 
 	for (i = 0; i < 2; i++) {
-		if (load(p[i]) || load(p[i] + MB(2) - 1) ||
-		    !same(p[i], MB(2), 0, seed))
+		if (load(p[i]) || load(p[i] + pmd_size() - 1) ||
+		    !same(p[i], pmd_size(), 0, seed))
 			return false;
 	}
 	return true;
 }
 
-/* One file by pages, then the other by 2 MiB, and the other way round. */
+/* One file by pages, then the other by a PMD, and the other way round. */
 TEST_F(reflink, leaf_sizes)
 {
 	unsigned int small, i;
@@ -440,7 +442,7 @@ TEST_F(reflink, leaf_sizes)
 
 	for (small = 0; small < 2; small++) {
 		for (i = 0; i < 2; i++) {
-			p[i] = map_file(self->fd[i], MB(2), MB(2),
+			p[i] = map_file(self->fd[i], pmd_size(), pmd_size(),
 					i == small ? PAGE : 0);
 			ASSERT_NE(p[i], MAP_FAILED);
 		}
@@ -451,21 +453,21 @@ TEST_F(reflink, leaf_sizes)
 
 		/* Drops what DAX knows of the files, not the blocks. */
 		for (i = 0; i < 2; i++) {
-			ASSERT_EQ(munmap(p[i], MB(2)), 0);
+			ASSERT_EQ(munmap(p[i], pmd_size()), 0);
 			ASSERT_EQ(fallocate(self->fd[i], FALLOC_FL_PUNCH_HOLE |
-					    FALLOC_FL_KEEP_SIZE, 0, MB(2)), 0);
+					    FALLOC_FL_KEEP_SIZE, 0, pmd_size()), 0);
 		}
 		/* Blocks that nobody shares, quite likely the same ones. */
 		close(self->fd[0]);
 		close(self->fd[1]);
-		self->fd[0] = make_file(getenv("HMM_DAX_XFS"), MB(2), 1);
+		self->fd[0] = make_file(getenv("HMM_DAX_XFS"), pmd_size(), 1);
 		ASSERT_GE(self->fd[0], 0);
-		p[0] = map_file(self->fd[0], MB(2), MB(2), 0);
+		p[0] = map_file(self->fd[0], pmd_size(), pmd_size(), 0);
 		ASSERT_NE(p[0], MAP_FAILED);
 		ASSERT_EQ(load(p[0]), 0);
 		ASSERT_TRUE(is_large(p[0]));
-		ASSERT_TRUE(same(p[0], MB(2), 0, 1));
-		munmap(p[0], MB(2));
+		ASSERT_TRUE(same(p[0], pmd_size(), 0, 1));
+		munmap(p[0], pmd_size());
 		self->fd[1] = open(getenv("HMM_DAX_XFS"), O_TMPFILE | O_RDWR,
 				   0600);
 		ASSERT_EQ(ioctl(self->fd[1], FICLONE, self->fd[0]), 0);
@@ -479,28 +481,28 @@ TEST_F(reflink, two_mappings)
 	size_t at = 5 * PAGE;
 	char *large, *small, *other;
 
-	large = map_file(self->fd[0], MB(2), MB(2), 0);
-	small = map_file(self->fd[0], MB(2), MB(2), PAGE);
-	other = map_file(self->fd[1], MB(2), MB(2), 0);
+	large = map_file(self->fd[0], pmd_size(), pmd_size(), 0);
+	small = map_file(self->fd[0], pmd_size(), pmd_size(), PAGE);
+	other = map_file(self->fd[1], pmd_size(), pmd_size(), 0);
 	ASSERT_NE(large, MAP_FAILED);
 	ASSERT_NE(small, MAP_FAILED);
 	ASSERT_NE(other, MAP_FAILED);
 
-	ASSERT_TRUE(same(large, MB(2), 0, 1));
+	ASSERT_TRUE(same(large, pmd_size(), 0, 1));
 	ASSERT_TRUE(is_large(large));
-	ASSERT_TRUE(same(small, MB(2), 0, 1));
-	ASSERT_TRUE(same(other, MB(2), 0, 1));
+	ASSERT_TRUE(same(small, pmd_size(), 0, 1));
+	ASSERT_TRUE(same(other, pmd_size(), 0, 1));
 
 	/* Copies one page of what is large. */
 	fill(small + at, PAGE, at, 2);
 	ASSERT_TRUE(same(large + at, PAGE, at, 2));
 	ASSERT_TRUE(same(large + at + PAGE, PAGE, at + PAGE, 1));
-	ASSERT_TRUE(same(other, MB(2), 0, 1));
+	ASSERT_TRUE(same(other, pmd_size(), 0, 1));
 	fill(large, PAGE, 0, 3);
 	ASSERT_TRUE(same(small, PAGE, 0, 3));
 	ASSERT_TRUE(same(small + at, PAGE, at, 2));
 	ASSERT_EQ(fsync(self->fd[0]), 0);
-	ASSERT_TRUE(same(other, MB(2), 0, 1));
+	ASSERT_TRUE(same(other, pmd_size(), 0, 1));
 	ASSERT_EQ(warned(), self->warned);
 }
 
@@ -520,10 +522,10 @@ static void *reader(void *arg)
 
 	while (!__atomic_load_n(r->stop, __ATOMIC_RELAXED)) {
 		/* Not the start, which is written to. */
-		if (!same(r->map + MB(1), PAGE, MB(1), 1))
+		if (!same(r->map + pmd_size() / 2, PAGE, pmd_size() / 2, 1))
 			r->wrong++;
 		if (!(++i % 4))
-			mmap(r->map, MB(2), PROT_READ, MAP_SHARED | MAP_FIXED,
+			mmap(r->map, pmd_size(), PROT_READ, MAP_SHARED | MAP_FIXED,
 			     r->fd, 0);
 	}
 	return NULL;
@@ -537,16 +539,18 @@ TEST_F_TIMEOUT(reflink, races, 60)
 {
 	struct reader readers[4];
 	bool stop = false;
-	char buf[PAGE];
 	time_t end;
+	char *buf;
 	int i;
 
+	buf = malloc(PAGE);
+	ASSERT_NE(buf, NULL);
 	fill(buf, PAGE, 0, 5);
 	for (i = 0; i < 4; i++) {
 		readers[i].fd = self->fd[i % 2];
 		readers[i].wrong = 0;
 		readers[i].stop = &stop;
-		readers[i].map = map_file(readers[i].fd, MB(2), MB(2),
+		readers[i].map = map_file(readers[i].fd, pmd_size(), pmd_size(),
 					  i / 2 * PAGE);
 		ASSERT_NE(readers[i].map, MAP_FAILED);
 		ASSERT_EQ(pthread_create(&readers[i].thread, NULL, reader,
@@ -554,7 +558,7 @@ TEST_F_TIMEOUT(reflink, races, 60)
 	}
 	for (end = time(NULL) + 8; time(NULL) < end;) {
 		struct file_clone_range range = {
-			.src_fd = self->fd[0], .src_length = MB(2),
+			.src_fd = self->fd[0], .src_length = pmd_size(),
 		};
 
 		EXPECT_EQ(pwrite(self->fd[0], buf, PAGE, 0), (ssize_t)PAGE);
@@ -607,7 +611,7 @@ static void *sharer(void *arg)
 	size_t at;
 
 	for (i = 0; i < SHARE_ROUNDS && !*s->stop; i++) {
-		for (at = 0; at < MB(2); at += PAGE) {
+		for (at = 0; at < pmd_size(); at += PAGE) {
 			meet(s->arrived, &round);
 			/* So that either may be a little ahead. */
 			for (later = rand_r(&seed) % 64; later > 0; later--)
@@ -642,14 +646,14 @@ TEST_F_TIMEOUT(reflink, counts, 60)
 		struct sharer *s = &sharers[i];
 
 		s->blocks.src_fd = self->fd[i];
-		s->blocks.src_length = MB(2);
+		s->blocks.src_length = pmd_size();
 		s->number = i;
 		s->arrived = &arrived;
 		s->stop = &stop;
 		s->fd = open(getenv("HMM_DAX_XFS"), O_TMPFILE | O_RDWR, 0600);
 		ASSERT_GE(s->fd, 0);
 		ASSERT_EQ(ioctl(s->fd, FICLONERANGE, &s->blocks), 0);
-		s->map = map_file(s->fd, MB(2), MB(2), PAGE);
+		s->map = map_file(s->fd, pmd_size(), pmd_size(), PAGE);
 		ASSERT_NE(s->map, MAP_FAILED);
 	}
 	for (i = 0; i < SHARERS; i++)
@@ -662,11 +666,11 @@ TEST_F_TIMEOUT(reflink, counts, 60)
 	ASSERT_EQ(warned(), self->warned);
 
 	/* No file has any of the pages, so nothing is in the way of a large leaf. */
-	p = map_file(self->fd[0], MB(2), MB(2), 0);
+	p = map_file(self->fd[0], pmd_size(), pmd_size(), 0);
 	ASSERT_NE(p, MAP_FAILED);
 	ASSERT_EQ(load(p), 0);
 	ASSERT_TRUE(is_large(p));
-	ASSERT_TRUE(same(p, MB(2), 0, 1));
+	ASSERT_TRUE(same(p, pmd_size(), 0, 1));
 }
 
 TEST_HARNESS_MAIN

@@ -7,20 +7,22 @@
  * a device-dax is overwritten from its start:
  *
  *   HMM_DAX_EXT4, HMM_DAX_XFS	folders on file systems mounted with -o dax,
- *				made so that files get 2 MiB-aligned blocks
- *				(on a whole namespace that ndctl made with
- *				-m fsdax -a 2M; mkfs.ext4 -E
+ *				made so that files get blocks aligned to a PMD
+ *				(with PMDs of 2 MiB and pages of 4 KiB: on a
+ *				whole namespace that ndctl made with -m fsdax
+ *				-a 2M; mkfs.ext4 -E
  *				stride=512,stripe_width=512, mkfs.xfs -d
  *				su=2m,sw=1)
- *   HMM_DAX_DEV_4K, _2M, _1G	character devices of that alignment
- *				(ndctl create-namespace -m devdax -a ...)
- *				that hold 2 MiB, 16 MiB and 2 GiB
+ *   HMM_DAX_DEV_PTE, _PMD, _PUD
+ *				character devices that are aligned to the size
+ *				of a page, a PMD, a PUD (ndctl create-namespace
+ *				-m devdax -a ...) and hold 512 pages, 8 PMDs (of
+ *				more than 64 MiB: 2) and 2 PUDs
  *
  * What is not named is skipped. Anonymous memory, THP and hugetlb go through
  * the same tests as controls.
  */
 #include "kselftest_harness.h"
-#include "hugepage_settings.h"
 #include "hmm_memory.h"
 
 #include <errno.h>
@@ -32,7 +34,6 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-#include <linux/memfd.h>
 #include <linux/mman.h>
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
@@ -46,7 +47,6 @@
  * in the usual include/uapi/... directory.
  */
 #include <lib/test_hmm_uapi.h>
-#include <mm/vm_util.h>
 
 /* The device moves this much at a time: its bounce buffer is kernel memory. */
 #define WINDOW		MB(2)
@@ -55,8 +55,7 @@ enum backing { FS, DEV, ANON, THP, HUGETLB };
 
 static void __attribute__((constructor)) setup_hugetlb(void)
 {
-	if (default_huge_page_size() == MB(2))
-		hugetlb_setup_default(8);
+	setup_hugetlb_pmds(8);
 }
 
 FIXTURE(hmm_dax)
@@ -64,7 +63,9 @@ FIXTURE(hmm_dax)
 	int dmirror;
 	int fd;			/* the file or device; -1: none */
 	size_t page;
-	size_t npages;		/* of the mapping */
+	size_t leaf;
+	size_t size;		/* of the mapping */
+	size_t npages;
 	size_t nleaves;
 	char *map;		/* the mapping under test, page tables empty */
 	unsigned char leaf_flag;/* HMM_DMIRROR_PROT_* that tells its leaf size */
@@ -76,58 +77,58 @@ FIXTURE_VARIANT(hmm_dax)
 {
 	enum backing backing;
 	const char *env;
-	size_t leaf;		/* bytes; 4 KiB stands for the page size */
-	size_t size;
+	enum leaf leaf;
+	size_t leaves;		/* see leaf_count() */
 };
 
-FIXTURE_VARIANT_ADD(hmm_dax, ext4_4k)
+FIXTURE_VARIANT_ADD(hmm_dax, ext4_pte)
 {
-	FS, "HMM_DAX_EXT4", KB(4), MB(2)
+	FS, "HMM_DAX_EXT4", PTE, 512
 };
 
-FIXTURE_VARIANT_ADD(hmm_dax, ext4_2m)
+FIXTURE_VARIANT_ADD(hmm_dax, ext4_pmd)
 {
-	FS, "HMM_DAX_EXT4", MB(2), MB(16)
+	FS, "HMM_DAX_EXT4", PMD, 8
 };
 
-FIXTURE_VARIANT_ADD(hmm_dax, xfs_4k)
+FIXTURE_VARIANT_ADD(hmm_dax, xfs_pte)
 {
-	FS, "HMM_DAX_XFS", KB(4), MB(2)
+	FS, "HMM_DAX_XFS", PTE, 512
 };
 
-FIXTURE_VARIANT_ADD(hmm_dax, xfs_2m)
+FIXTURE_VARIANT_ADD(hmm_dax, xfs_pmd)
 {
-	FS, "HMM_DAX_XFS", MB(2), MB(16)
+	FS, "HMM_DAX_XFS", PMD, 8
 };
 
-FIXTURE_VARIANT_ADD(hmm_dax, devdax_4k)
+FIXTURE_VARIANT_ADD(hmm_dax, devdax_pte)
 {
-	DEV, "HMM_DAX_DEV_4K", KB(4), MB(2)
+	DEV, "HMM_DAX_DEV_PTE", PTE, 512
 };
 
-FIXTURE_VARIANT_ADD(hmm_dax, devdax_2m)
+FIXTURE_VARIANT_ADD(hmm_dax, devdax_pmd)
 {
-	DEV, "HMM_DAX_DEV_2M", MB(2), MB(16)
+	DEV, "HMM_DAX_DEV_PMD", PMD, 8
 };
 
-FIXTURE_VARIANT_ADD(hmm_dax, devdax_1g)
+FIXTURE_VARIANT_ADD(hmm_dax, devdax_pud)
 {
-	DEV, "HMM_DAX_DEV_1G", GB(1), GB(2)
+	DEV, "HMM_DAX_DEV_PUD", PUD, 2
 };
 
-FIXTURE_VARIANT_ADD(hmm_dax, anon_4k)
+FIXTURE_VARIANT_ADD(hmm_dax, anon_pte)
 {
-	ANON, NULL, KB(4), MB(2)
+	ANON, NULL, PTE, 512
 };
 
 FIXTURE_VARIANT_ADD(hmm_dax, anon_thp)
 {
-	THP, NULL, MB(2), MB(16)
+	THP, NULL, PMD, 8
 };
 
-FIXTURE_VARIANT_ADD(hmm_dax, hugetlb_2m)
+FIXTURE_VARIANT_ADD(hmm_dax, hugetlb_pmd)
 {
-	HUGETLB, NULL, MB(2), MB(16)
+	HUGETLB, NULL, PMD, 8
 };
 
 /* Every 8 bytes differ from all others of a mapping, and between seeds. */
@@ -203,19 +204,21 @@ FIXTURE_SETUP(hmm_dax)
 	const char *where = variant->env ? getenv(variant->env) : NULL;
 	int prot = PROT_READ | PROT_WRITE;
 	int flags = MAP_FIXED | MAP_SHARED;
-	size_t leaf = variant->leaf;
+	const char *missing;
 	struct statx stx;
 	struct stat st;
 	size_t skew = 0;
 
 	self->fd = -1;
 	self->page = sysconf(_SC_PAGESIZE);
-	if (leaf == KB(4))
-		leaf = self->page;
-	if (leaf != self->page && read_pmd_pagesize() != MB(2))
-		SKIP(return, "PMD leaves are not 2 MiB on this kernel");
 	if (variant->env && !where)
 		SKIP(return, "%s is not set", variant->env);
+	self->leaf = leaf_size(variant->leaf, variant->env);
+	if (!self->leaf || !pmd_size())
+		SKIP(return, NO_LEAF);
+	self->nleaves = leaf_count(variant->leaf, variant->leaves);
+	self->size = self->nleaves * self->leaf;
+	self->npages = self->size / self->page;
 
 	self->dmirror = open("/dev/hmm_dmirror0", O_RDWR);
 	if (self->dmirror < 0)
@@ -232,19 +235,19 @@ FIXTURE_SETUP(hmm_dax)
 		ASSERT_EQ(statx(self->fd, "", AT_EMPTY_PATH, 0, &stx), 0);
 		if (!(stx.stx_attributes & STATX_ATTR_DAX))
 			SKIP(return, "%s is not mounted with -o dax", where);
-		ASSERT_EQ(posix_fallocate(self->fd, 0, variant->size), 0);
+		ASSERT_EQ(posix_fallocate(self->fd, 0, self->size), 0);
 		/*
 		 * Written blocks, so that a read fault finds data and not a
-		 * hole. Addresses that are no multiple of 2 MiB where the file
+		 * hole. Addresses that are no multiple of a PMD where the file
 		 * offset is one make the CPU map the file by pages.
 		 */
-		for (size_t i = 0; i < variant->size; i += self->page)
+		for (size_t i = 0; i < self->size; i += self->page)
 			ASSERT_EQ(pwrite(self->fd, "", 1, i), 1);
 		ASSERT_EQ(fsync(self->fd), 0);
-		if (leaf == self->page)
+		if (variant->leaf == PTE)
 			skew = self->page;
-		else if (!has_pmd_extents(self->fd, variant->size))
-			SKIP(return, "%s gives files no 2 MiB-aligned blocks",
+		else if (!has_pmd_extents(self->fd, self->size))
+			SKIP(return, "%s gives files no blocks aligned to a PMD",
 			     where);
 		break;
 	case DEV:
@@ -252,18 +255,15 @@ FIXTURE_SETUP(hmm_dax)
 		ASSERT_GE(self->fd, 0)
 			TH_LOG("%s: %s", where, strerror(errno));
 		ASSERT_EQ(fstat(self->fd, &st), 0);
-		ASSERT_EQ(dax_attr(&st, "align"), leaf)
+		ASSERT_EQ(dax_attr(&st, "align"), self->leaf)
 			TH_LOG("%s is no device-dax of that alignment", where);
-		ASSERT_GE(dax_attr(&st, "size"), variant->size)
+		ASSERT_GE(dax_attr(&st, "size"), self->size)
 			TH_LOG("%s is too small", where);
 		break;
 	case HUGETLB:
-		self->fd = memfd_create("hmm_dax", MFD_HUGETLB | MFD_HUGE_2MB);
+		self->fd = hugetlb_file(self->size, &missing);
 		if (self->fd < 0)
-			SKIP(return, "no 2 MiB hugetlb pages on this kernel");
-		if (hugetlb_free_pages(MB(2)) < variant->size / MB(2))
-			SKIP(return, "not enough free hugetlb pages");
-		ASSERT_EQ(ftruncate(self->fd, variant->size), 0);
+			SKIP(return, "%s", missing);
 		break;
 	case ANON:
 	case THP:
@@ -271,25 +271,23 @@ FIXTURE_SETUP(hmm_dax)
 		break;
 	}
 
-	self->npages = variant->size / self->page;
-	self->nleaves = variant->size / leaf;
-	self->leaf_flag = leaf == GB(1) ? HMM_DMIRROR_PROT_PUD :
-			  leaf == MB(2) ? HMM_DMIRROR_PROT_PMD : 0;
+	self->leaf_flag = variant->leaf == PUD ? HMM_DMIRROR_PROT_PUD :
+			  variant->leaf == PMD ? HMM_DMIRROR_PROT_PMD : 0;
 
-	self->map = reserve(variant->size, leaf == GB(1) ? GB(1) : MB(2), skew);
+	self->map = reserve(self->size, leaf_align(self->leaf), skew);
 	ASSERT_NE(self->map, NULL);
-	self->map = mmap(self->map, variant->size, prot, flags, self->fd, 0);
+	self->map = mmap(self->map, self->size, prot, flags, self->fd, 0);
 	ASSERT_NE(self->map, MAP_FAILED)
 		TH_LOG("mmap: %s", strerror(errno));
 	if (variant->backing == ANON)
-		madvise(self->map, variant->size, MADV_NOHUGEPAGE);
+		madvise(self->map, self->size, MADV_NOHUGEPAGE);
 	if (variant->backing == THP) {
-		madvise(self->map, variant->size, MADV_HUGEPAGE);
-		memset(self->map, 1, variant->size);
-		if (!check_huge_anon(self->map, variant->size, self->nleaves,
-				     leaf))
+		madvise(self->map, self->size, MADV_HUGEPAGE);
+		memset(self->map, 1, self->size);
+		if (!check_huge_anon(self->map, self->size, self->nleaves,
+				     self->leaf))
 			SKIP(return, "no transparent huge pages to be had");
-		madvise(self->map, variant->size, MADV_DONTNEED);
+		madvise(self->map, self->size, MADV_DONTNEED);
 	}
 
 	self->buf = resident(WINDOW);
@@ -319,12 +317,12 @@ static bool make_cold(char *map, size_t size, int fd)
  */
 static size_t nwindows(size_t size)
 {
-	return size > MB(64) ? 3 : size / WINDOW;
+	return size > MB(256) ? 3 : size / WINDOW;
 }
 
 static size_t window(size_t size, size_t i)
 {
-	return size > MB(64) ? i * ((size - WINDOW) / 2) : i * WINDOW;
+	return size > MB(256) ? i * ((size - WINDOW) / 2) : i * WINDOW;
 }
 
 /* Both ways for a driver to fault: with the mmap lock held, and without. */
@@ -344,19 +342,19 @@ TEST_F_TIMEOUT(hmm_dax, read, 300)
 		self->dmirror = open("/dev/hmm_dmirror0", O_RDWR);
 		ASSERT_GE(self->dmirror, 0);
 
-		for (i = 0; i < nwindows(variant->size); i++) {
-			size_t offset = window(variant->size, i);
+		for (i = 0; i < nwindows(self->size); i++) {
+			size_t offset = window(self->size, i);
 
 			fill(self->map + offset, WINDOW, offset, r);
 		}
 		if (self->fd >= 0) {
-			ASSERT_TRUE(make_cold(self->map, variant->size,
+			ASSERT_TRUE(make_cold(self->map, self->size,
 					      self->fd));
 			expected = self->nleaves;
 		}
 
-		for (i = 0; i < nwindows(variant->size); i++) {
-			size_t offset = window(variant->size, i);
+		for (i = 0; i < nwindows(self->size); i++) {
+			size_t offset = window(self->size, i);
 			long before = faults_taken();
 
 			ASSERT_EQ(dmirror(self->dmirror, requests[r],
@@ -377,8 +375,8 @@ TEST_F_TIMEOUT(hmm_dax, write, 300)
 	long taken = 0;
 	size_t i;
 
-	for (i = 0; i < nwindows(variant->size); i++) {
-		size_t offset = window(variant->size, i);
+	for (i = 0; i < nwindows(self->size); i++) {
+		size_t offset = window(self->size, i);
 		long before;
 
 		fill(self->buf, WINDOW, offset, 2);
@@ -392,8 +390,8 @@ TEST_F_TIMEOUT(hmm_dax, write, 300)
 	ASSERT_LE(taken, (long)self->nleaves + NOISE);
 
 	/* The CPU sees it in this mapping, in a new one, and in the file. */
-	for (i = 0; i < nwindows(variant->size); i++) {
-		size_t offset = window(variant->size, i);
+	for (i = 0; i < nwindows(self->size); i++) {
+		size_t offset = window(self->size, i);
 
 		ASSERT_EQ(differs(self->map + offset, WINDOW, offset, 2), -1);
 		if (variant->backing != FS)
@@ -404,9 +402,9 @@ TEST_F_TIMEOUT(hmm_dax, write, 300)
 	}
 	if (self->fd < 0)
 		return;
-	ASSERT_TRUE(make_cold(self->map, variant->size, self->fd));
-	for (i = 0; i < nwindows(variant->size); i++) {
-		size_t offset = window(variant->size, i);
+	ASSERT_TRUE(make_cold(self->map, self->size, self->fd));
+	for (i = 0; i < nwindows(self->size); i++) {
+		size_t offset = window(self->size, i);
 
 		ASSERT_EQ(differs(self->map + offset, WINDOW, offset, 2), -1);
 	}
@@ -429,7 +427,7 @@ static ssize_t snapshot_differs(int fd, char *map, unsigned char *perm,
 /* A snapshot tells every page's permission and leaf size, and faults nothing. */
 TEST_F_TIMEOUT(hmm_dax, snapshot, 300)
 {
-	size_t leaf = variant->size / self->nleaves;
+	size_t leaf = self->leaf;
 	long before = faults_taken();
 	size_t i;
 	int prot;
@@ -445,7 +443,7 @@ TEST_F_TIMEOUT(hmm_dax, snapshot, 300)
 	ASSERT_EQ(snapshot_differs(self->dmirror, self->map, self->perm,
 				   self->npages, prot), -1);
 
-	ASSERT_EQ(mprotect(self->map, variant->size, PROT_READ), 0);
+	ASSERT_EQ(mprotect(self->map, self->size, PROT_READ), 0);
 	prot = HMM_DMIRROR_PROT_READ | self->leaf_flag;
 	ASSERT_EQ(snapshot_differs(self->dmirror, self->map, self->perm,
 				   self->npages, prot), -1);
@@ -462,8 +460,8 @@ TEST_F_TIMEOUT(hmm_dax, snapshot, 300)
 /* Ranges that start and end inside leaves. */
 TEST_F_TIMEOUT(hmm_dax, part_of_leaf, 300)
 {
-	size_t leaf = variant->size / self->nleaves;
-	size_t offset = variant->size - leaf / 2;
+	size_t leaf = self->leaf;
+	size_t offset = self->size - leaf / 2;
 	long before, taken;
 
 	/* Some pages in the middle of the last leaf. */
@@ -493,7 +491,7 @@ TEST_F_TIMEOUT(hmm_dax, part_of_leaf, 300)
  */
 TEST_F_TIMEOUT(hmm_dax, exclusive, 300)
 {
-	size_t leaf = variant->size / self->nleaves;
+	size_t leaf = self->leaf;
 	int exclusive, wanted = self->fd >= 0 ? -EOPNOTSUPP : 0;
 	ssize_t exclusive_broke;
 
@@ -527,7 +525,7 @@ TEST_F_TIMEOUT(hmm_dax, exclusive, 300)
  */
 TEST_F_TIMEOUT(hmm_dax, revoke, 300)
 {
-	size_t leaf = variant->size / self->nleaves;
+	size_t leaf = self->leaf;
 	size_t n = (leaf < WINDOW ? leaf : WINDOW) / self->page;
 	bool kept = false;
 	size_t i;
@@ -609,7 +607,9 @@ static void *private_writer(void *arg)
 
 TEST_F_TIMEOUT(hmm_dax, private_race, 60)
 {
-	struct private_race race = { .size = MB(2) };
+	struct private_race race = {
+		.size = self->size < pmd_size() ? self->size : pmd_size(),
+	};
 	unsigned int i;
 	int ret = 0;
 	pthread_t t;
@@ -652,7 +652,10 @@ TEST_F(hmm_dax, uffd_wp)
 			    UFFD_FEATURE_WP_UNPOPULATED,
 	};
 	struct uffdio_register reg = {
-		.range = { (uintptr_t)self->map, MB(2) },
+		.range = {
+			(uintptr_t)self->map,
+			self->size < pmd_size() ? self->size : pmd_size(),
+		},
 		.mode = UFFDIO_REGISTER_MODE_WP,
 	};
 	struct uffdio_writeprotect wp = {
@@ -665,11 +668,10 @@ TEST_F(hmm_dax, uffd_wp)
 	if (variant->backing != FS)
 		SKIP(return, "not for this memory");
 	uffd = syscall(__NR_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
-	ASSERT_GE(uffd, 0);
-	if (ioctl(uffd, UFFDIO_API, &api))
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
 		SKIP(return, "no asynchronous write protection");
 	fill(self->map, WINDOW, 0, 8);
-	ASSERT_TRUE(make_cold(self->map, variant->size, self->fd));
+	ASSERT_TRUE(make_cold(self->map, self->size, self->fd));
 	ASSERT_EQ(ioctl(uffd, UFFDIO_REGISTER, &reg), 0);
 	ASSERT_EQ(ioctl(uffd, UFFDIO_WRITEPROTECT, &wp), 0);
 
@@ -694,7 +696,7 @@ TEST_F(hmm_dax, uffd_wp)
  */
 TEST_F_TIMEOUT(hmm_dax, write_after_read, 300)
 {
-	size_t leaf = variant->size / self->nleaves;
+	size_t leaf = self->leaf;
 	size_t part = leaf < WINDOW / 2 ? WINDOW / 2 : leaf;
 	size_t n = (part < WINDOW ? part : WINDOW) / self->page;
 	long before, taken, expected = part / leaf;

@@ -7,7 +7,7 @@
  * The device is QEMU's edu (-device edu,dma_mask=0xffffffffffff), its driver
  * lib/test_hmm_dma.c; with -device intel-iommu and intel_iommu=on. The memory is
  * named in the environment as for hmm_dax.c: HMM_DAX_EXT4, HMM_DAX_XFS,
- * HMM_DAX_DEV_4K, _2M and _1G. A device-dax is overwritten from its start.
+ * HMM_DAX_DEV_PTE, _PMD and _PUD. A device-dax is overwritten from its start.
  *
  * What is not there is skipped. A transfer of the device takes 200 ms, so few
  * bytes are moved, at the places that matter. The tests hwpoison and namespace
@@ -17,7 +17,6 @@
  * IOMMU is expected to refuse", with the address.
  */
 #include "kselftest_harness.h"
-#include "hugepage_settings.h"
 #include "hmm_memory.h"
 
 #include <dirent.h>
@@ -35,7 +34,6 @@
 #include <string.h>
 #include <unistd.h>
 #include <linux/fs.h>
-#include <linux/memfd.h>
 #include <linux/mman.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -50,7 +48,6 @@
  */
 #include <lib/test_hmm_dma_uapi.h>
 #include <lib/test_hmm_uapi.h>
-#include <mm/vm_util.h>
 
 /* A skipped test that means nothing for a backing begins with this. */
 #define NOT_HERE	"not for this memory: "
@@ -66,8 +63,7 @@ enum backing { FS, SYNC, PRIVATE, DEV, ANON, THP, HUGETLB };
 
 static void __attribute__((constructor)) setup_hugetlb(void)
 {
-	if (default_huge_page_size() == MB(2))
-		hugetlb_setup_default(8);
+	setup_hugetlb_pmds(8);
 }
 
 FIXTURE(hmm_dma)
@@ -86,78 +82,78 @@ FIXTURE_VARIANT(hmm_dma)
 {
 	enum backing backing;
 	const char *env;
-	size_t leaf;		/* bytes; 4 KiB stands for the page size */
-	size_t size;
+	enum leaf leaf;
+	size_t leaves;		/* see leaf_count() */
 };
 
-FIXTURE_VARIANT_ADD(hmm_dma, ext4_4k)
+FIXTURE_VARIANT_ADD(hmm_dma, ext4_pte)
 {
-	FS, "HMM_DAX_EXT4", KB(4), MB(4)
+	FS, "HMM_DAX_EXT4", PTE, 1024
 };
 
-FIXTURE_VARIANT_ADD(hmm_dma, ext4_2m)
+FIXTURE_VARIANT_ADD(hmm_dma, ext4_pmd)
 {
-	FS, "HMM_DAX_EXT4", MB(2), MB(8)
+	FS, "HMM_DAX_EXT4", PMD, 4
 };
 
-FIXTURE_VARIANT_ADD(hmm_dma, ext4_2m_sync)
+FIXTURE_VARIANT_ADD(hmm_dma, ext4_pmd_sync)
 {
-	SYNC, "HMM_DAX_EXT4", MB(2), MB(8)
+	SYNC, "HMM_DAX_EXT4", PMD, 4
 };
 
 FIXTURE_VARIANT_ADD(hmm_dma, ext4_private)
 {
-	PRIVATE, "HMM_DAX_EXT4", KB(4), MB(4)
+	PRIVATE, "HMM_DAX_EXT4", PTE, 1024
 };
 
-FIXTURE_VARIANT_ADD(hmm_dma, xfs_4k)
+FIXTURE_VARIANT_ADD(hmm_dma, xfs_pte)
 {
-	FS, "HMM_DAX_XFS", KB(4), MB(4)
+	FS, "HMM_DAX_XFS", PTE, 1024
 };
 
-FIXTURE_VARIANT_ADD(hmm_dma, xfs_2m)
+FIXTURE_VARIANT_ADD(hmm_dma, xfs_pmd)
 {
-	FS, "HMM_DAX_XFS", MB(2), MB(8)
+	FS, "HMM_DAX_XFS", PMD, 4
 };
 
-FIXTURE_VARIANT_ADD(hmm_dma, xfs_2m_sync)
+FIXTURE_VARIANT_ADD(hmm_dma, xfs_pmd_sync)
 {
-	SYNC, "HMM_DAX_XFS", MB(2), MB(8)
+	SYNC, "HMM_DAX_XFS", PMD, 4
 };
 
 FIXTURE_VARIANT_ADD(hmm_dma, xfs_private)
 {
-	PRIVATE, "HMM_DAX_XFS", KB(4), MB(4)
+	PRIVATE, "HMM_DAX_XFS", PTE, 1024
 };
 
-FIXTURE_VARIANT_ADD(hmm_dma, devdax_4k)
+FIXTURE_VARIANT_ADD(hmm_dma, devdax_pte)
 {
-	DEV, "HMM_DAX_DEV_4K", KB(4), MB(4)
+	DEV, "HMM_DAX_DEV_PTE", PTE, 1024
 };
 
-FIXTURE_VARIANT_ADD(hmm_dma, devdax_2m)
+FIXTURE_VARIANT_ADD(hmm_dma, devdax_pmd)
 {
-	DEV, "HMM_DAX_DEV_2M", MB(2), MB(8)
+	DEV, "HMM_DAX_DEV_PMD", PMD, 4
 };
 
-FIXTURE_VARIANT_ADD(hmm_dma, devdax_1g)
+FIXTURE_VARIANT_ADD(hmm_dma, devdax_pud)
 {
-	DEV, "HMM_DAX_DEV_1G", GB(1), GB(2)
+	DEV, "HMM_DAX_DEV_PUD", PUD, 2
 };
 
-FIXTURE_VARIANT_ADD(hmm_dma, anon_4k)
+FIXTURE_VARIANT_ADD(hmm_dma, anon_pte)
 {
-	ANON, NULL, KB(4), MB(4)
+	ANON, NULL, PTE, 1024
 };
 
 FIXTURE_VARIANT_ADD(hmm_dma, anon_thp)
 {
-	THP, NULL, MB(2), MB(8)
+	THP, NULL, PMD, 4
 };
 
-FIXTURE_VARIANT_ADD(hmm_dma, hugetlb_2m)
+FIXTURE_VARIANT_ADD(hmm_dma, hugetlb_pmd)
 {
-	HUGETLB, NULL, MB(2), MB(8)
+	HUGETLB, NULL, PMD, 4
 };
 
 /* BYTES that were never used before. */
@@ -349,18 +345,19 @@ FIXTURE_SETUP(hmm_dma)
 {
 	const char *where = variant->env ? getenv(variant->env) : NULL;
 	size_t align, skew = 0;
+	const char *missing;
 	struct statx stx;
 	struct stat st;
 
 	self->fd = -1;
 	self->dma = -1;
 	self->page = psize();
-	self->size = variant->size;
-	self->leaf = variant->leaf == KB(4) ? self->page : variant->leaf;
-	if (read_pmd_pagesize() != MB(2))
-		SKIP(return, "PMD leaves are not 2 MiB on this kernel");
 	if (variant->env && !where)
 		SKIP(return, "%s is not set", variant->env);
+	self->leaf = leaf_size(variant->leaf, variant->env);
+	if (!self->leaf || !pmd_size())
+		SKIP(return, NO_LEAF);
+	self->size = leaf_count(variant->leaf, variant->leaves) * self->leaf;
 	self->dma = open(EDU, O_RDWR);
 	if (self->dma < 0)
 		SKIP(return, "no " EDU ": QEMU's edu, modprobe test_hmm_dma");
@@ -382,13 +379,14 @@ FIXTURE_SETUP(hmm_dma)
 			ASSERT_EQ(pwrite(self->fd, "", 1, i), 1);
 		ASSERT_EQ(fsync(self->fd), 0);
 		/*
-		 * At addresses that are no multiple of 2 MiB where the file
+		 * At addresses that are no multiple of a PMD where the file
 		 * offset is one the CPU maps the file by pages.
 		 */
-		if (variant->backing == FS && self->leaf == self->page)
+		if (variant->backing == FS && variant->leaf == PTE)
 			skew = self->page;
-		else if (!has_pmd_extents(self->fd, self->size))
-			SKIP(return, "%s gives files no 2 MiB-aligned blocks",
+		else if (self->size >= pmd_size() &&
+			 !has_pmd_extents(self->fd, self->size))
+			SKIP(return, "%s gives files no blocks aligned to a PMD",
 			     where);
 		break;
 	case DEV:
@@ -402,19 +400,16 @@ FIXTURE_SETUP(hmm_dma)
 			TH_LOG("%s is too small", where);
 		break;
 	case HUGETLB:
-		self->fd = memfd_create("hmm_dma", MFD_HUGETLB | MFD_HUGE_2MB);
+		self->fd = hugetlb_file(self->size, &missing);
 		if (self->fd < 0)
-			SKIP(return, "no 2 MiB hugetlb pages on this kernel");
-		if (hugetlb_free_pages(MB(2)) < self->size / MB(2))
-			SKIP(return, "not enough free hugetlb pages");
-		ASSERT_EQ(ftruncate(self->fd, self->size), 0);
+			SKIP(return, "%s", missing);
 		break;
 	case ANON:
 	case THP:
 		break;
 	}
 
-	align = self->leaf == GB(1) ? GB(1) : MB(2);
+	align = leaf_align(self->leaf);
 	self->map = reserve(self->size, align, skew);
 	ASSERT_NE(self->map, NULL);
 	ASSERT_TRUE(map_at(self->map, self->size, variant->backing, self->fd))
@@ -503,16 +498,16 @@ TEST_F_TIMEOUT(hmm_dma, transfer, 120)
  */
 TEST_F_TIMEOUT(hmm_dma, windows, 120)
 {
-	size_t skews[3] = { 0, self->page, MB(2) };
+	size_t skews[3] = { 0, self->page, pmd_size() };
 	int pagemap = -1;
 
 	/* To read that file splits PUD leaves. */
-	if (self->leaf < GB(1)) {
+	if (variant->leaf != PUD) {
 		pagemap = open("/proc/self/pagemap", O_RDONLY);
 		ASSERT_GE(pagemap, 0);
 	}
 
-	for (int i = 0; i < (self->leaf == GB(1) ? 6 : 4); i++) {
+	for (int i = 0; i < (variant->leaf == PUD ? 6 : 4); i++) {
 		size_t skew = skews[i / 2];
 		__u64 flags = HMM_DMA_MAP_WRITE;
 		/* Cut it at the start, or at both ends. */
@@ -534,10 +529,8 @@ TEST_F_TIMEOUT(hmm_dma, windows, 120)
 		flags |= HMM_DMA_MAP_WRITE;
 		ASSERT_GE(dma_map(self->dma, start, size, flags), 0);
 
-		if (size >= GB(1))
-			align = GB(1);
-		else if (size >= MB(2))
-			align = MB(2);
+		if (size >= leaf_align(self->leaf))
+			align = leaf_align(self->leaf);
 		for (addr = start; addr < end; addr = next, leaves++) {
 			size_t in = (addr - self->map) % self->leaf;
 
@@ -722,7 +715,7 @@ TEST_F_TIMEOUT(hmm_dma, munmap, 60)
 	ASSERT_EQ(munmap(self->map, self->leaf), 0);
 	ASSERT_TRUE(gone(self->dma, dma, self->leaf));
 	ASSERT_FALSE(dma_mapped(self->dma, self->map));
-	/* To cut a mapping invalidates the 2 MiB around the place. */
+	/* To cut a mapping invalidates the PMD around the place. */
 	if (self->leaf > self->page)
 		ASSERT_TRUE(translated(self->dma, self->map + self->leaf,
 				       self->leaf, true, -1));
@@ -754,7 +747,7 @@ TEST_F_TIMEOUT(hmm_dma, mprotect, 60)
 	ASSERT_EQ(memcmp(got, bytes, BYTES), 0);
 
 	/* x86: pud_present() is false for PROT_NONE, and mm/ warns of that. */
-	if (self->leaf == GB(1))
+	if (variant->leaf == PUD)
 		return;
 	ASSERT_EQ(mprotect(self->map, self->leaf, PROT_NONE), 0);
 	ASSERT_TRUE(gone(self->dma, dma, self->leaf));
@@ -820,7 +813,7 @@ TEST_F_TIMEOUT(hmm_dma, mremap, 60)
 	size_t at;
 
 	/* get_old_pud() takes the leaf for damage and clears it. */
-	if (self->leaf == GB(1))
+	if (variant->leaf == PUD)
 		SKIP(return, NOT_HERE "mremap() loses PUD leaves: \"bad pud\"");
 	ASSERT_TRUE(arm(self->dma, self->map, self->leaf, bytes, &dma, &at));
 	to = reserve(self->leaf, self->leaf, 0);
@@ -1015,7 +1008,7 @@ TEST_F_TIMEOUT(hmm_dma, part_of_leaf_changes, 60)
 	ASSERT_EQ(dma_map(self->dma, self->map, self->size, HMM_DMA_MAP_WRITE),
 		  self->size / self->leaf);
 
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < 3 && (i + 2) * self->leaf <= self->size; i++) {
 		char *leaf = self->map + (i + 1) * self->leaf;
 		char *page = leaf + at[i];
 
@@ -1470,12 +1463,12 @@ TEST_F_TIMEOUT(hmm_dma, storm, 60)
 	 * What the record has, the IOMMU has, and nothing else, and so has the
 	 * CPU. To read its page table from that file splits PUD leaves.
 	 */
-	if (self->leaf < GB(1)) {
+	if (variant->leaf != PUD) {
 		pagemap = open("/proc/self/pagemap", O_RDONLY);
 		ASSERT_GE(pagemap, 0);
 	}
 	for (size_t i = 0; i < self->size;
-	     i += self->leaf == GB(1) ? MB(64) : self->page) {
+	     i += variant->leaf == PUD ? self->leaf / 16 : self->page) {
 		struct test_hmm_dma_query q = dma_query(self->dma, self->map + i);
 		__u64 phys = iommu_phys(self->dma, base + i);
 
@@ -1488,12 +1481,12 @@ TEST_F_TIMEOUT(hmm_dma, storm, 60)
 	ASSERT_GE(dma_map(self->dma, self->map, self->size, HMM_DMA_MAP_WRITE),
 		  0);
 	for (size_t i = 0; i < self->size;
-	     i += self->leaf == GB(1) ? MB(64) : self->page)
+	     i += variant->leaf == PUD ? self->leaf / 16 : self->page)
 		ASSERT_TRUE(translated(self->dma, self->map + i, self->page,
 				       true, -1));
 	ASSERT_EQ(munmap(self->map, self->size), 0);
 	for (size_t i = 0; i < self->size;
-	     i += self->leaf == GB(1) ? MB(64) : self->page)
+	     i += variant->leaf == PUD ? self->leaf / 16 : self->page)
 		ASSERT_EQ(iommu_phys(self->dma, base + i), 0);
 }
 
@@ -1532,7 +1525,7 @@ TEST_F_TIMEOUT(hmm_dma, rounds, 120)
 	pthread_t cpu;
 	int pagemap;
 
-	if (self->leaf == GB(1))
+	if (variant->leaf == PUD)
 		SKIP(return, NOT_HERE "to read the page table splits PUD leaves");
 	pagemap = open("/proc/self/pagemap", O_RDONLY);
 	ASSERT_GE(pagemap, 0);
@@ -1919,9 +1912,9 @@ static bool memcg_slab_is(const char *group, long less, long more)
 TEST(memcg)
 {
 	char mount_point[] = "/tmp/hmm_dma_XXXXXX", group[64], path[128], limit[32];
-	size_t page = psize(), size = MEMCG_NODES * MB(2);
+	size_t page = psize(), step = 512 * page, size = MEMCG_NODES * step;
 	int status, in[2], out[2];
-	char step;
+	char turn;
 	pid_t pid;
 	long slab;
 
@@ -1954,13 +1947,13 @@ TEST(memcg)
 		    madvise(map, size, MADV_NOHUGEPAGE) ||
 		    dma_mirror(dma, map, size))
 			_exit(2);
-		for (size_t at = 0; at < size; at += MB(2))
+		for (size_t at = 0; at < size; at += step)
 			map[at] = 1;
 		/* Map, unmap, and map again when told so. */
 		for (int round = 0; round < 3; round++) {
-			if (write(out[1], "x", 1) != 1 || read(in[0], &step, 1) != 1)
+			if (write(out[1], "x", 1) != 1 || read(in[0], &turn, 1) != 1)
 				_exit(3);
-			for (size_t at = 0; at < size; at += MB(2))
+			for (size_t at = 0; at < size; at += step)
 				if (round == 1 ? dma_unmap(dma, map + at, page) :
 				    dma_map(dma, map + at, page,
 					    HMM_DMA_MAP_WRITE) != 1)
@@ -1969,14 +1962,14 @@ TEST(memcg)
 		_exit(5);
 	}
 
-	ASSERT_EQ(read(out[0], &step, 1), 1);
+	ASSERT_EQ(read(out[0], &turn, 1), 1);
 	slab = memcg_slab(group);
 	ASSERT_GE(slab, 0);
 	ASSERT_EQ(write(in[1], "x", 1), 1);
-	ASSERT_EQ(read(out[0], &step, 1), 1);
+	ASSERT_EQ(read(out[0], &turn, 1), 1);
 	ASSERT_TRUE(memcg_slab_is(group, -1, slab + MEMCG_NODES * MEMCG_NODE));
 	ASSERT_EQ(write(in[1], "x", 1), 1);
-	ASSERT_EQ(read(out[0], &step, 1), 1);
+	ASSERT_EQ(read(out[0], &turn, 1), 1);
 	ASSERT_TRUE(memcg_slab_is(group, slab + MEMCG_NODES * MEMCG_NODE / 4,
 				  LONG_MAX));
 

@@ -7,16 +7,16 @@
  * Drivers that are broken on purpose show that the latter would be seen (mutants).
  *
  * The memory is named in the environment as for hmm_dax.c: HMM_DAX_EXT4 and _XFS
- * are folders on file systems mounted with -o dax that give files 2 MiB-aligned
- * blocks, HMM_DAX_DEV_4K, _2M and _1G are device-dax nodes of that alignment,
- * which hold 2 MiB, 16 MiB and 2 GiB. What is not named is skipped.
+ * are folders on file systems mounted with -o dax that give files blocks
+ * aligned to a PMD, HMM_DAX_DEV_PTE, _PMD and _PUD are device-dax nodes of that
+ * alignment, which hold 512 pages, 8 PMDs (of more than 64 MiB: 2) and 2 PUDs.
+ * What is not named is skipped.
  *
  *   HMM_LEAVES_FAULTS	range faults in each variant of races, 4000 by default;
  *			an eighth of that in each of marks
  *   HMM_LEAVES_SEED	another number, other random ranges
  */
 #include "kselftest_harness.h"
-#include "hugepage_settings.h"
 #include "hmm_memory.h"
 
 #include <errno.h>
@@ -28,7 +28,6 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-#include <linux/memfd.h>
 #include <linux/mman.h>
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
@@ -42,7 +41,6 @@
  */
 #include <lib/test_hmm_leaves_uapi.h>
 #include <lib/test_hmm_uapi.h>
-#include <mm/vm_util.h>
 
 enum backing { ANON, THP, MIX, ZERO, PRIVATE, PRIVATE_THP, HUGETLB, SHMEM, FS,
 	       HOLES, DEV };
@@ -50,6 +48,7 @@ enum backing { ANON, THP, MIX, ZERO, PRIVATE, PRIVATE_THP, HUGETLB, SHMEM, FS,
 /* Memory under test. */
 struct memory {
 	enum backing backing;
+	enum leaf level;
 	size_t page;
 	size_t leaf;		/* bytes; that VMAs have to be multiples of */
 	size_t size;
@@ -63,8 +62,7 @@ static void __attribute__((constructor)) setup_huge_pages(void)
 {
 	struct thp_settings settings;
 
-	if (default_huge_page_size() == MB(2))
-		hugetlb_setup_default(8);
+	setup_hugetlb_pmds(8);
 	if (!thp_available())
 		return;
 	/*
@@ -123,8 +121,8 @@ static int to_device(struct memory *m, size_t offset, size_t size)
 /* The first touch of it. */
 static int prepare(struct memory *m)
 {
-	const size_t page = m->page;
-	size_t i;
+	const size_t page = m->page, pmd = pmd_size();
+	size_t i, large, last = m->size - pmd;
 	int ret = 0;
 
 	if (!map_again(m, 0, m->size))
@@ -137,25 +135,27 @@ static int prepare(struct memory *m)
 		madvise(m->map, m->size, MADV_HUGEPAGE);
 		break;
 	case MIX:
-		/* Of 2 MiB each: a THP, pages and holes, a THP with a hole, */
+		/* Of a PMD each: a THP, pages and holes, a THP with a hole, */
+		large = m->size > 2 * pmd ? 2 * pmd : 0;
 		madvise(m->map, m->size, MADV_HUGEPAGE);
-		madvise(m->map + MB(2), MB(2), MADV_NOHUGEPAGE);
-		memset(m->map, 1, MB(6));
-		for (i = 0; i < MB(2); i += 3 * page)
-			madvise(m->map + MB(2) + i, page, MADV_DONTNEED);
-		madvise(m->map + MB(5), page, MADV_DONTNEED);
-		/* a hole, a THP that is read-only in part. */
-		memset(m->map + MB(8), 1, MB(2));
-		if (mprotect(m->map + MB(8) + 64 * page, 16 * page, PROT_READ))
+		madvise(m->map + pmd, pmd, MADV_NOHUGEPAGE);
+		memset(m->map, 1, large ? 3 * pmd : 2 * pmd);
+		for (i = 0; i < pmd; i += 3 * page)
+			madvise(m->map + pmd + i, page, MADV_DONTNEED);
+		madvise(m->map + large + pmd / 2, page, MADV_DONTNEED);
+		/* a hole, a THP that is read-only in part; or all that in two. */
+		if (large)
+			memset(m->map + last, 1, pmd);
+		if (mprotect(m->map + last + pmd / 8, pmd / 32, PROT_READ))
 			ret = -errno;
 		break;
 	case ZERO:
 		/* The huge zero page, zero pages, and some that are not. */
 		madvise(m->map, m->size, MADV_HUGEPAGE);
-		madvise(m->map + MB(2), MB(2), MADV_NOHUGEPAGE);
+		madvise(m->map + pmd, pmd, MADV_NOHUGEPAGE);
 		force_read_pages(m->map, m->size / page, page);
-		for (i = 0; i < MB(2); i += 5 * page)
-			m->map[MB(2) + i] = 1;
+		for (i = 0; i < pmd; i += 5 * page)
+			m->map[pmd + i] = 1;
 		break;
 	case PRIVATE:
 		madvise(m->map, m->size, MADV_NOHUGEPAGE);
@@ -167,9 +167,9 @@ static int prepare(struct memory *m)
 		madvise(m->map, m->size, MADV_HUGEPAGE);
 		memset(m->map, 1, m->size);
 		/* Two whole ones, side by side, and a part of one. */
-		ret = to_device(m, 0, MB(4));
+		ret = to_device(m, 0, 2 * pmd);
 		if (!ret)
-			ret = to_device(m, MB(6) + 3 * page, 7 * page);
+			ret = to_device(m, 3 * pmd + 3 * page, 7 * page);
 		break;
 	case HUGETLB:
 	case SHMEM:
@@ -183,7 +183,7 @@ static int prepare(struct memory *m)
 
 static int setup_file(struct memory *m, const char *where)
 {
-	size_t i;
+	size_t i, pmd = pmd_size(), large = m->size > 2 * pmd ? pmd : 0;
 
 	m->fd = open(where, O_TMPFILE | O_RDWR, 0600);
 	if (m->fd < 0 || posix_fallocate(m->fd, 0, m->size))
@@ -195,44 +195,46 @@ static int setup_file(struct memory *m, const char *where)
 	if (m->backing == HOLES) {
 		/* A large one, and small ones. */
 		fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			  MB(2), MB(2));
-		for (i = 0; i < MB(2); i += 7 * m->page)
+			  large, pmd);
+		for (i = 0; i < pmd; i += 7 * m->page)
 			fallocate(m->fd,
 				  FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-				  MB(4) + i, 2 * m->page);
+				  large + pmd + i, 2 * m->page);
 	}
 	return fsync(m->fd);
 }
 
 /* Returns what is missing, or NULL. */
 static const char *setup_memory(struct memory *m, enum backing kind,
-				const char *env, size_t leaf, size_t size)
+				const char *env, enum leaf level, size_t n)
 {
 	const char *where = env ? getenv(env) : NULL;
-	static char missing[64];
+	static char unset[64];
+	const char *missing;
 	size_t skew = 0;
 
 	*m = (struct memory) {
-		.backing = kind, .page = sysconf(_SC_PAGESIZE), .size = size,
+		.backing = kind, .level = level, .page = psize(),
 		.fd = -1, .dmirror = -1,
 	};
-	m->leaf = leaf == KB(4) ? m->page : leaf;
-	if (m->page != KB(4) || read_pmd_pagesize() != MB(2))
-		return "pages are not 4 KiB and 2 MiB on this kernel";
 	if (env && !where) {
-		snprintf(missing, sizeof(missing), "%s is not set", env);
-		return missing;
+		snprintf(unset, sizeof(unset), "%s is not set", env);
+		return unset;
 	}
+	m->leaf = leaf_size(level, env);
+	if (!m->leaf || !pmd_size())
+		return NO_LEAF;
+	m->size = leaf_count(level, n) * m->leaf;
 	switch (kind) {
 	case FS:
 	case HOLES:
 		if (setup_file(m, where))
 			return "no file can be made there";
 		/*
-		 * Addresses that are no multiple of 2 MiB where the file offset
+		 * Addresses that are no multiple of a PMD where the file offset
 		 * is one make the CPU map the file by pages.
 		 */
-		if (leaf == KB(4))
+		if (level == PTE)
 			skew = m->page;
 		m->leaf = m->page;
 		break;
@@ -242,17 +244,13 @@ static const char *setup_memory(struct memory *m, enum backing kind,
 			return "the device cannot be opened";
 		break;
 	case HUGETLB:
-		m->fd = memfd_create("hmm_leaves", MFD_HUGETLB | MFD_HUGE_2MB);
+		m->fd = hugetlb_file(m->size, &missing);
 		if (m->fd < 0)
-			return "no 2 MiB hugetlb pages on this kernel";
-		if (hugetlb_free_pages(MB(2)) < size / MB(2))
-			return "not enough free hugetlb pages";
-		if (ftruncate(m->fd, size))
-			return "memfd cannot be made larger";
+			return missing;
 		break;
 	case SHMEM:
 		m->fd = memfd_create("hmm_leaves", 0);
-		if (m->fd < 0 || ftruncate(m->fd, size))
+		if (m->fd < 0 || ftruncate(m->fd, m->size))
 			return "no shared memory";
 		m->leaf = m->page;
 		break;
@@ -261,7 +259,10 @@ static const char *setup_memory(struct memory *m, enum backing kind,
 		m->dmirror = open("/dev/hmm_dmirror0", O_RDWR);
 		if (m->dmirror < 0)
 			return "no /dev/hmm_dmirror0: modprobe test_hmm";
-		m->buf = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		/* It has 256 MiB at a time. */
+		if (kind == PRIVATE_THP && pmd_size() > MB(64))
+			return "PMDs are too large for test_hmm";
+		m->buf = mmap(NULL, m->size, PROT_READ | PROT_WRITE,
 			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (m->buf == MAP_FAILED)
 			return "no memory";
@@ -271,7 +272,7 @@ static const char *setup_memory(struct memory *m, enum backing kind,
 		m->leaf = m->page;
 		break;
 	}
-	m->map = reserve_apart(size, leaf == GB(1) ? GB(1) : MB(2));
+	m->map = reserve_apart(m->size, leaf_align(leaf_size(level, env)));
 	if (!m->map)
 		return "no address space";
 	m->map += skew;
@@ -317,88 +318,88 @@ FIXTURE_VARIANT(exact)
 {
 	enum backing backing;
 	const char *env;
-	size_t leaf;
-	size_t size;
+	enum leaf leaf;
+	size_t leaves;
 };
 
-FIXTURE_VARIANT_ADD(exact, anon_4k)
+FIXTURE_VARIANT_ADD(exact, anon_pte)
 {
-	ANON, NULL, KB(4), MB(2)
+	ANON, NULL, PTE, 512
 };
 
 FIXTURE_VARIANT_ADD(exact, anon_thp)
 {
-	THP, NULL, MB(2), MB(16)
+	THP, NULL, PMD, 8
 };
 
 FIXTURE_VARIANT_ADD(exact, anon_mix)
 {
-	MIX, NULL, MB(2), MB(10)
+	MIX, NULL, PMD, 5
 };
 
 FIXTURE_VARIANT_ADD(exact, anon_zero)
 {
-	ZERO, NULL, MB(2), MB(4)
+	ZERO, NULL, PMD, 2
 };
 
-FIXTURE_VARIANT_ADD(exact, private_4k)
+FIXTURE_VARIANT_ADD(exact, private_pte)
 {
-	PRIVATE, NULL, KB(4), MB(2)
+	PRIVATE, NULL, PTE, 512
 };
 
 FIXTURE_VARIANT_ADD(exact, private_thp)
 {
-	PRIVATE_THP, NULL, MB(2), MB(16)
+	PRIVATE_THP, NULL, PMD, 8
 };
 
-FIXTURE_VARIANT_ADD(exact, hugetlb_2m)
+FIXTURE_VARIANT_ADD(exact, hugetlb_pmd)
 {
-	HUGETLB, NULL, MB(2), MB(16)
+	HUGETLB, NULL, PMD, 8
 };
 
-FIXTURE_VARIANT_ADD(exact, ext4_4k)
+FIXTURE_VARIANT_ADD(exact, ext4_pte)
 {
-	FS, "HMM_DAX_EXT4", KB(4), MB(2)
+	FS, "HMM_DAX_EXT4", PTE, 512
 };
 
-FIXTURE_VARIANT_ADD(exact, ext4_2m)
+FIXTURE_VARIANT_ADD(exact, ext4_pmd)
 {
-	FS, "HMM_DAX_EXT4", MB(2), MB(16)
+	FS, "HMM_DAX_EXT4", PMD, 8
 };
 
 FIXTURE_VARIANT_ADD(exact, ext4_holes)
 {
-	HOLES, "HMM_DAX_EXT4", MB(2), MB(8)
+	HOLES, "HMM_DAX_EXT4", PMD, 4
 };
 
-FIXTURE_VARIANT_ADD(exact, xfs_4k)
+FIXTURE_VARIANT_ADD(exact, xfs_pte)
 {
-	FS, "HMM_DAX_XFS", KB(4), MB(2)
+	FS, "HMM_DAX_XFS", PTE, 512
 };
 
-FIXTURE_VARIANT_ADD(exact, xfs_2m)
+FIXTURE_VARIANT_ADD(exact, xfs_pmd)
 {
-	FS, "HMM_DAX_XFS", MB(2), MB(16)
+	FS, "HMM_DAX_XFS", PMD, 8
 };
 
 FIXTURE_VARIANT_ADD(exact, xfs_holes)
 {
-	HOLES, "HMM_DAX_XFS", MB(2), MB(8)
+	HOLES, "HMM_DAX_XFS", PMD, 4
 };
 
-FIXTURE_VARIANT_ADD(exact, devdax_4k)
+FIXTURE_VARIANT_ADD(exact, devdax_pte)
 {
-	DEV, "HMM_DAX_DEV_4K", KB(4), MB(2)
+	DEV, "HMM_DAX_DEV_PTE", PTE, 512
 };
 
-FIXTURE_VARIANT_ADD(exact, devdax_2m)
+FIXTURE_VARIANT_ADD(exact, devdax_pmd)
 {
-	DEV, "HMM_DAX_DEV_2M", MB(2), MB(16)
+	DEV, "HMM_DAX_DEV_PMD", PMD, 8
 };
 
-FIXTURE_VARIANT_ADD(exact, devdax_1g)
+FIXTURE_VARIANT_ADD(exact, devdax_pud)
 {
-	DEV, "HMM_DAX_DEV_1G", GB(1), GB(2)
+	DEV, "HMM_DAX_DEV_PUD", PUD, 2
 };
 
 FIXTURE_SETUP(exact)
@@ -412,7 +413,7 @@ FIXTURE_SETUP(exact)
 	if (self->fd < 0)
 		SKIP(return, "no /dev/hmm_leaves: modprobe test_hmm_leaves");
 	missing = setup_memory(&self->m, variant->backing, variant->env,
-			       variant->leaf, variant->size);
+			       variant->leaf, variant->leaves);
 	if (missing)
 		SKIP(return, "%s", missing);
 }
@@ -443,9 +444,9 @@ static int compare(FIXTURE_DATA(exact) *self, enum way way, unsigned int flags,
 	};
 
 	/* The end of one leaf and the start of the next. */
-	if (self->m.size > GB(1)) {
-		cmd.addr += MB(512) + 16 * page;
-		cmd.npages = GB(1) / page - 32;
+	if (self->m.level == PUD) {
+		cmd.addr += self->m.leaf / 2 + 16 * page;
+		cmd.npages = self->m.leaf / page - 32;
 	}
 	switch (way) {
 	case DENSE:
@@ -493,7 +494,7 @@ static const unsigned int states[] = {
 /* Few where there are many pages, all of which can be compared for each part. */
 static unsigned int parts(const struct memory *m)
 {
-	return m->size > GB(1) ? 12 : 200;
+	return m->level == PUD ? 12 : 200;
 }
 
 static void log_exact(struct __test_metadata *_metadata,
@@ -666,7 +667,7 @@ struct runner {
 	pthread_t thread;
 	struct race *r;
 	uint64_t random;
-	char *side;		/* address space for 2 MiB */
+	char *side;		/* address space for a PMD */
 };
 
 static void ended(struct race *r)
@@ -756,7 +757,7 @@ static void disturb_anon(struct memory *m, struct pick *p)
 {
 	pid_t child;
 
-	pick_part(p, m, MB(1) >> pick_number(p, 8));
+	pick_part(p, m, (pmd_size() / 2) >> pick_number(p, 8));
 	switch (pick_number(p, 12)) {
 	case 0:
 	case 1:
@@ -775,8 +776,8 @@ static void disturb_anon(struct memory *m, struct pick *p)
 	case 5:
 		/* At times a PMD as a whole. */
 		if (pick_number(p, 2)) {
-			p->at = m->map + p->offset / MB(2) * MB(2);
-			p->size = MB(2);
+			p->at = m->map + p->offset / pmd_size() * pmd_size();
+			p->size = pmd_size();
 		}
 		if (mremap(p->at, p->size, p->size,
 			   MREMAP_MAYMOVE | MREMAP_FIXED, p->side) == p->side)
@@ -793,8 +794,8 @@ static void disturb_anon(struct memory *m, struct pick *p)
 		break;
 	case 7:
 	case 8:
-		madvise(m->map + p->offset / MB(2) * MB(2), MB(2),
-			MADV_COLLAPSE);
+		madvise(m->map + p->offset / pmd_size() * pmd_size(),
+			pmd_size(), MADV_COLLAPSE);
 		break;
 	case 9:
 		madvise(p->at, p->size, MADV_POPULATE_WRITE);
@@ -811,7 +812,7 @@ static void disturb_anon(struct memory *m, struct pick *p)
 
 static void disturb_file(struct memory *m, struct pick *p)
 {
-	pick_part(p, m, MB(1) >> pick_number(p, 8));
+	pick_part(p, m, (pmd_size() / 2) >> pick_number(p, 8));
 	switch (pick_number(p, 11)) {
 	case 0:
 		if (!ftruncate(m->fd, p->offset + pick_number(p, m->page)) ||
@@ -867,7 +868,7 @@ static void disturb_device(struct memory *m, struct pick *p)
 		break;
 	case 2:
 		/* x86: pud_present() is false then, and mm/ warns of that. */
-		if (m->leaf == GB(1))
+		if (m->level == PUD)
 			break;
 		mprotect(p->at, p->size, PROT_NONE);
 		mprotect(p->at, p->size, PROT_READ | PROT_WRITE);
@@ -931,7 +932,7 @@ static void disturb_marks(struct race *r, struct pick *p)
 	unsigned int mark = pick_number(p, NMARKS);
 	struct memory *m = &r->m;
 
-	pick_part(p, m, m->leaf == m->page ? MB(1) >> pick_number(p, 8) :
+	pick_part(p, m, m->leaf == m->page ? (pmd_size() / 2) >> pick_number(p, 8) :
 					     m->size);
 	if (r->marks & BIT(mark) && !set_mark(r, p, mark)) {
 		pthread_mutex_lock(&r->lock);
@@ -944,8 +945,8 @@ static void disturb_marks(struct race *r, struct pick *p)
 		break;
 	case 1:
 		if (m->backing == THP || m->backing == SHMEM)
-			madvise(m->map + p->offset / MB(2) * MB(2), MB(2),
-				MADV_COLLAPSE);
+			madvise(m->map + p->offset / pmd_size() * pmd_size(),
+				pmd_size(), MADV_COLLAPSE);
 		break;
 	}
 }
@@ -994,7 +995,7 @@ static int run_race(struct race *r, time_t seconds)
 	for (n = 0; n < RACERS + DISTURBERS; n++) {
 		runners[n].r = r;
 		runners[n].random = ++r->seed;
-		runners[n].side = reserve_apart(MB(2), MB(2));
+		runners[n].side = reserve_apart(pmd_size(), pmd_size());
 		ret = pthread_create(&runners[n].thread, NULL,
 				     n < RACERS ? racer : disturber,
 				     &runners[n]);
@@ -1030,7 +1031,7 @@ static int run_race(struct race *r, time_t seconds)
 }
 
 static const char *setup_race(struct race *r, enum backing kind,
-			      const char *env, size_t leaf, size_t size)
+			      const char *env, enum leaf level, size_t n)
 {
 	const char *missing;
 
@@ -1043,16 +1044,16 @@ static const char *setup_race(struct race *r, enum backing kind,
 	r->fd = open("/dev/hmm_leaves", O_RDWR);
 	if (r->fd < 0)
 		return "no /dev/hmm_leaves: modprobe test_hmm_leaves";
-	missing = setup_memory(&r->m, kind, env, leaf, size);
+	missing = setup_memory(&r->m, kind, env, level, n);
 	if (missing)
 		return missing;
 	if (prepare(&r->m))
 		return "the memory cannot be mapped";
 	r->start = (uintptr_t)r->m.map;
-	r->npages = size / r->m.page;
-	if (size > GB(1)) {
-		r->start += MB(512);
-		r->npages = GB(1) / r->m.page;
+	r->npages = r->m.size / r->m.page;
+	if (level == PUD) {
+		r->start += r->m.leaf / 2;
+		r->npages = r->m.leaf / r->m.page;
 	}
 	r->flags = HMM_LEAVES_LIST;
 	return NULL;
@@ -1093,40 +1094,40 @@ FIXTURE_VARIANT(races)
 {
 	enum backing backing;
 	const char *env;
-	size_t leaf;
-	size_t size;
+	enum leaf leaf;
+	size_t leaves;
 };
 
 FIXTURE_VARIANT_ADD(races, anon)
 {
-	THP, NULL, MB(2), MB(8)
+	THP, NULL, PMD, 4
 };
 
 FIXTURE_VARIANT_ADD(races, ext4)
 {
-	FS, "HMM_DAX_EXT4", MB(2), MB(4)
+	FS, "HMM_DAX_EXT4", PMD, 2
 };
 
 FIXTURE_VARIANT_ADD(races, xfs)
 {
-	FS, "HMM_DAX_XFS", MB(2), MB(4)
+	FS, "HMM_DAX_XFS", PMD, 2
 };
 
-FIXTURE_VARIANT_ADD(races, devdax_2m)
+FIXTURE_VARIANT_ADD(races, devdax_pmd)
 {
-	DEV, "HMM_DAX_DEV_2M", MB(2), MB(16)
+	DEV, "HMM_DAX_DEV_PMD", PMD, 8
 };
 
-FIXTURE_VARIANT_ADD(races, devdax_1g)
+FIXTURE_VARIANT_ADD(races, devdax_pud)
 {
-	DEV, "HMM_DAX_DEV_1G", GB(1), GB(2)
+	DEV, "HMM_DAX_DEV_PUD", PUD, 2
 };
 
 FIXTURE_SETUP(races)
 {
 	const char *missing = setup_race(&self->r, variant->backing,
 					 variant->env, variant->leaf,
-					 variant->size);
+					 variant->leaves);
 
 	if (missing)
 		SKIP(return, "%s", missing);
@@ -1192,65 +1193,65 @@ FIXTURE_VARIANT(marks)
 {
 	enum backing backing;
 	const char *env;
-	size_t leaf;
-	size_t size;
+	enum leaf leaf;
+	size_t leaves;
 	unsigned int marks;
 };
 
 FIXTURE_VARIANT_ADD(marks, anon)
 {
-	THP, NULL, MB(2), MB(8),
+	THP, NULL, PMD, 4,
 	BIT(MARK_WP) | BIT(MARK_GUARD) | BIT(MARK_SOFT_DIRTY) |
 	BIT(MARK_FREE) | BIT(MARK_PROTECT)
 };
 
 FIXTURE_VARIANT_ADD(marks, anon_async)
 {
-	THP, NULL, MB(2), MB(8),
+	THP, NULL, PMD, 4,
 	BIT(MARK_WP_ASYNC) | BIT(MARK_GUARD) | BIT(MARK_SOFT_DIRTY) |
 	BIT(MARK_FREE) | BIT(MARK_PROTECT)
 };
 
 FIXTURE_VARIANT_ADD(marks, anon_ksm)
 {
-	ANON, NULL, KB(4), MB(2),
+	ANON, NULL, PTE, 512,
 	BIT(MARK_KSM) | BIT(MARK_SOFT_DIRTY) | BIT(MARK_PROTECT)
 };
 
 FIXTURE_VARIANT_ADD(marks, shmem)
 {
-	SHMEM, NULL, KB(4), MB(4),
+	SHMEM, NULL, PMD, 2,
 	BIT(MARK_WP) | BIT(MARK_SOFT_DIRTY) | BIT(MARK_PROTECT)
 };
 
 FIXTURE_VARIANT_ADD(marks, hugetlb)
 {
-	HUGETLB, NULL, MB(2), MB(8),
+	HUGETLB, NULL, PMD, 4,
 	BIT(MARK_WP) | BIT(MARK_PROTECT)
 };
 
 FIXTURE_VARIANT_ADD(marks, ext4)
 {
-	FS, "HMM_DAX_EXT4", MB(2), MB(4),
+	FS, "HMM_DAX_EXT4", PMD, 2,
 	BIT(MARK_WP_ASYNC) | BIT(MARK_SOFT_DIRTY) | BIT(MARK_PROTECT)
 };
 
 FIXTURE_VARIANT_ADD(marks, xfs)
 {
-	FS, "HMM_DAX_XFS", MB(2), MB(4),
+	FS, "HMM_DAX_XFS", PMD, 2,
 	BIT(MARK_GUARD) | BIT(MARK_SOFT_DIRTY) | BIT(MARK_PROTECT)
 };
 
-FIXTURE_VARIANT_ADD(marks, devdax_4k)
+FIXTURE_VARIANT_ADD(marks, devdax_pte)
 {
-	DEV, "HMM_DAX_DEV_4K", KB(4), MB(2),
+	DEV, "HMM_DAX_DEV_PTE", PTE, 512,
 	BIT(MARK_WP_ASYNC) | BIT(MARK_SOFT_DIRTY) | BIT(MARK_PROTECT)
 };
 
 /* Guards and userfaultfd are refused there. */
-FIXTURE_VARIANT_ADD(marks, devdax_2m)
+FIXTURE_VARIANT_ADD(marks, devdax_pmd)
 {
-	DEV, "HMM_DAX_DEV_2M", MB(2), MB(16),
+	DEV, "HMM_DAX_DEV_PMD", PMD, 8,
 	BIT(MARK_SOFT_DIRTY) | BIT(MARK_PROTECT)
 };
 
@@ -1258,11 +1259,15 @@ FIXTURE_SETUP(marks)
 {
 	struct race *r = &self->r;
 	const char *missing = setup_race(r, variant->backing, variant->env,
-					 variant->leaf, variant->size);
+					 variant->leaf, variant->leaves);
 
 	if (missing)
 		SKIP(return, "%s", missing);
 	r->marks = variant->marks;
+	if (r->marks & BIT(MARK_SOFT_DIRTY) && !softdirty_supported()) {
+		TH_LOG("no soft-dirty on this kernel");
+		r->marks &= ~BIT(MARK_SOFT_DIRTY);
+	}
 	if (r->marks & (BIT(MARK_WP) | BIT(MARK_WP_ASYNC))) {
 		missing = setup_wp(r);
 		if (missing)
@@ -1271,7 +1276,7 @@ FIXTURE_SETUP(marks)
 	if (r->marks & BIT(MARK_SOFT_DIRTY)) {
 		r->clear_refs = open("/proc/self/clear_refs", O_WRONLY);
 		if (r->clear_refs < 0)
-			SKIP(return, "no soft-dirty on this kernel");
+			SKIP(return, "no clear_refs on this kernel");
 	}
 	/* ksmd does not run before it has memory to scan. */
 	if (r->marks & BIT(MARK_KSM) &&
@@ -1407,7 +1412,7 @@ FIXTURE_VARIANT_ADD(mutants, ext4_no_invalidate)
 FIXTURE_SETUP(mutants)
 {
 	const char *missing = setup_race(&self->r, variant->backing,
-					 variant->env, MB(2), MB(8));
+					 variant->env, PMD, 4);
 
 	if (missing)
 		SKIP(return, "%s", missing);

@@ -16,6 +16,7 @@
 #include <linux/platform_device.h>
 #include <linux/prandom.h>
 #include <linux/sizes.h>
+#include <trace/events/kmem.h>
 
 /* ----- the GPU ----- */
 
@@ -111,7 +112,11 @@ static int vmm_kunit_memory_new(struct nvkm_instmem *imem, u32 size, u32 align,
 	if (gpu->fail > 0)
 		gpu->fail--;
 
-	mem = kmalloc_flex(*mem, data, size / 4);
+	if (mutex_is_locked(&gpu->mmu->ptp.mutex) ||
+	    mutex_is_locked(&gpu->mmu->ptc.mutex))
+		gpu->locked++;
+
+	mem = kmalloc_flex(*mem, data, size / 4, NVKM_MMU_GFP);
 	if (!mem)
 		return -ENOMEM;
 	nvkm_instobj_ctor(&vmm_kunit_mem_func, imem, &mem->base);
@@ -728,6 +733,55 @@ static void test_no_memory(struct kunit *test)
 	}
 }
 
+struct vmm_kunit_allocs {
+	struct task_struct *task;
+	unsigned int nr, reserves;
+};
+
+static void vmm_kunit_kmalloc(void *data, unsigned long call_site, const void *ptr,
+			      size_t bytes_req, size_t bytes_alloc, gfp_t gfp, int node)
+{
+	struct vmm_kunit_allocs *allocs = data;
+
+	if (current != allocs->task || !(current->flags & PF_MEMALLOC))
+		return;
+	allocs->nr++;
+	if (!(gfp & __GFP_NOMEMALLOC))
+		allocs->reserves++;
+}
+
+/*
+ * What is allocated under the locks of SVM's notifier does not wait for reclaim, nor
+ * is it taken from the reserves; and page tables are not allocated under a lock that
+ * the notifier takes for those of all VMMs.
+ */
+static void test_reclaim(struct kunit *test)
+{
+	struct vmm_kunit_allocs allocs = { .task = current };
+	struct vmm_kunit *t = test->priv;
+	struct nvkm_mmu_pt *pt;
+
+	if (register_trace_kmalloc(vmm_kunit_kmalloc, &allocs))
+		kunit_skip(test, "no tracepoints");
+	KUNIT_EXPECT_EQ(test, vmm_kunit_map(t, 12, BASE, 8, HOST), 0);
+	/* Page tables, and the region that is mapped. */
+	KUNIT_EXPECT_GT(test, allocs.nr, 4);
+	allocs.nr = 0;
+	vmm_kunit_unmap(test, BASE + SZ_4K, SZ_4K);
+	/* The regions on both sides. */
+	KUNIT_EXPECT_GT(test, allocs.nr, 0);
+	vmm_kunit_unmap(test, BASE, SZ_32K);
+	unregister_trace_kmalloc(vmm_kunit_kmalloc, &allocs);
+	tracepoint_synchronize_unregister();
+	KUNIT_EXPECT_EQ(test, allocs.reserves, 0);
+
+	/* A small one is part of another one, nothing of which is there. */
+	pt = nvkm_mmu_ptc_get(t->gpu->mmu, 0x100, 0x100, true);
+	KUNIT_EXPECT_NOT_NULL(test, pt);
+	nvkm_mmu_ptc_put(t->gpu->mmu, false, &pt);
+	KUNIT_EXPECT_EQ(test, t->gpu->locked, 0);
+}
+
 /* Anything in any order, compared with what it should be. */
 static void test_random(struct kunit *test)
 {
@@ -796,6 +850,7 @@ static struct kunit_case vmm_kunit_cases[] = {
 	KUNIT_CASE_PARAM(test_holes, vmm_kunit_gen_gen_params),
 	KUNIT_CASE_PARAM(test_edge, vmm_kunit_gen_gen_params),
 	KUNIT_CASE_PARAM(test_no_memory, vmm_kunit_gen_gen_params),
+	KUNIT_CASE_PARAM(test_reclaim, vmm_kunit_gen_gen_params),
 	KUNIT_CASE_PARAM(test_random, vmm_kunit_gen_gen_params),
 	{}
 };

@@ -12,6 +12,7 @@ struct kunit;
  * @dev: what DMA is mapped for
  * @mem: the page tables that there are
  * @fail: this many page tables can still be allocated; negative for any number
+ * @locked: page tables that were allocated under a mutex of the cache of them
  * @flushes: TLB flushes so far
  * @gone_start: first address, in bytes, of what is being unmapped
  * @gone_limit: its end
@@ -23,6 +24,7 @@ struct nvkm_mmu_kunit {
 	struct device *dev;
 	struct list_head mem;
 	int fail;
+	unsigned int locked;
 	unsigned int flushes;
 	u64 gone_start, gone_limit;
 	bool gone;
