@@ -55,7 +55,7 @@ hmm_dma_gaps() {
 hmm_dma_destroy() {
 	in_guest "$1" 1200 "export XFS_GROUPS=1 HMM_DMA_DESTROY=1; dax-storage && . /run/storage &&
 		modprobe test_hmm_dma && cd $(kernel_out "$1")/selftests && iommu-balance bash -c './hmm_dma -t hwpoison &&
-		./hmm_dma $(printf -- '-r hmm_dma.%s.namespace ' xfs_2m devdax_4k devdax_2m devdax_1g) && modprobe -r test_hmm_dma'"
+		./hmm_dma $(printf -- '-r hmm_dma.%s.namespace ' xfs_pmd devdax_pte devdax_pmd devdax_pud) && modprobe -r test_hmm_dma'"
 }
 
 # For a device without an IOMMU, and for the nvme controller, which has one and

@@ -232,7 +232,7 @@ static void cost(const struct mapping *m)
 
 static int devdax(void)
 {
-	const char *name = need("HMM_DAX_DEV_1G");
+	const char *name = need("HMM_DAX_DEV_PUD");
 	int fd = open(name, O_RDWR);
 
 	if (fd < 0)

@@ -943,7 +943,7 @@ static void *zap(void *p)
 static void flush_zapped(const char *memory, int fd)
 {
 	const size_t size = MB(2048) + KB(4);
-	int fd_4k = open(need("HMM_DAX_DEV_4K"), O_RDWR);
+	int fd_4k = open(need("HMM_DAX_DEV_PTE"), O_RDWR);
 	unsigned char *p = map(fd, MB(1024));
 	bool good = true, let_go = false;
 	uint64_t begun;
@@ -1054,9 +1054,9 @@ int main(int argc, char **argv)
 	}
 	m[1].fd = file_in(need("HMM_DAX_EXT4"));
 	m[2].fd = file_in(need("HMM_DAX_XFS"));
-	m[3].fd = open(need("HMM_DAX_DEV_1G"), O_RDWR);
+	m[3].fd = open(need("HMM_DAX_DEV_PUD"), O_RDWR);
 	if (m[3].fd < 0)
-		err(1, "%s", need("HMM_DAX_DEV_1G"));
+		err(1, "%s", need("HMM_DAX_DEV_PUD"));
 	set_up();
 
 	for (i = 0; i < ARRAY_SIZE(m); i++) {
@@ -1087,7 +1087,7 @@ int main(int argc, char **argv)
 		for (i = 1; i < 3; i++)
 			flushed(m[i].name, m[i].p, m[i].fd, true);
 		/* /proc/self/pagemap does not show what a leaf of 1 GiB maps. */
-		fd = open(need("HMM_DAX_DEV_2M"), O_RDWR);
+		fd = open(need("HMM_DAX_DEV_PMD"), O_RDWR);
 		flushed("device-dax, 2 MiB leaves", map(fd, REGION), fd, false);
 		flush_refuses(m[1].fd);
 		trace_written_back(false);
