@@ -39,7 +39,7 @@ die() { say "$*"; exit 1; }
 machine() {
 	local option
 	case ${ARCH:=x86_64} in
-	x86_64) karch=x86 cross= image=arch/x86/boot/bzImage debian=amd64 sizes=4k ;;
+	x86_64) karch=x86 cross='' image=arch/x86/boot/bzImage debian=amd64 sizes=4k ;;
 	i386) karch=i386 cross=i686-linux-gnu- image=arch/x86/boot/bzImage debian=i386 sizes=4k ;;
 	arm64) karch=arm64 cross=aarch64-linux-gnu- image=arch/arm64/boot/Image debian=arm64 sizes="4k 16k 64k" ;;
 	riscv64) karch=riscv cross=riscv64-linux-gnu- image=arch/riscv/boot/Image debian=riscv64 sizes=4k ;;
@@ -48,7 +48,7 @@ machine() {
 	esac
 	PAGES=${PAGES:-${sizes%% *}}
 	[[ " $sizes " == *" $PAGES "* ]] || die "PAGES=$PAGES: $ARCH has ${sizes// / and }"
-	machine= wide=
+	machine='' wide=''
 	[ "$ARCH" = x86_64 ] || machine=-$ARCH-$PAGES
 	case $machine/${IOMMU:-}/${DAX:-} in
 	/amd/*|/*/e820|/*/virtio-pmem|/*/cxl|/*/hmem|/*/dm|/*/erofs) wide=yes machine=-wide ;;
