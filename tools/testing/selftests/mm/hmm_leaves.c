@@ -729,6 +729,7 @@ struct pick {
 	char *at;
 	size_t offset;		/* of @at, in the memory */
 	size_t size;
+	unsigned int turn;	/* which mark is next */
 };
 
 static unsigned long pick_number(struct pick *p, unsigned long n)
@@ -929,12 +930,16 @@ static int set_mark(struct race *r, struct pick *p, enum mark mark)
 /* One mark, and at times what brings the pages or large leaves back. */
 static void disturb_marks(struct race *r, struct pick *p)
 {
-	unsigned int mark = pick_number(p, NMARKS);
 	struct memory *m = &r->m;
+	unsigned int mark;
 
+	/* In turn, so that a short race has each of them. */
+	do {
+		mark = p->turn++ % NMARKS;
+	} while (!(r->marks & BIT(mark)));
 	pick_part(p, m, m->leaf == m->page ? (pmd_size() / 2) >> pick_number(p, 8) :
 					     m->size);
-	if (r->marks & BIT(mark) && !set_mark(r, p, mark)) {
+	if (!set_mark(r, p, mark)) {
 		pthread_mutex_lock(&r->lock);
 		r->marked[mark]++;
 		pthread_mutex_unlock(&r->lock);

@@ -775,7 +775,8 @@ static void test_reclaim(struct kunit *test)
 	tracepoint_synchronize_unregister();
 	KUNIT_EXPECT_EQ(test, allocs.reserves, 0);
 
-	/* A small one is part of another one, nothing of which is there. */
+	/* A small one is part of another one, which is not in the cache either. */
+	nvkm_mmu_ptc_dump(t->gpu->mmu);
 	pt = nvkm_mmu_ptc_get(t->gpu->mmu, 0x100, 0x100, true);
 	KUNIT_EXPECT_NOT_NULL(test, pt);
 	nvkm_mmu_ptc_put(t->gpu->mmu, false, &pt);
