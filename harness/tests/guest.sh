@@ -100,8 +100,8 @@ DAX=e820 PMEM=$tmp refuses "files for what is no NVDIMM" "with DAX=e820 there ar
 MEM=some refuses "a wrong MEM" "MEM=some: give a number of MiB" guest true
 MEM=512 refuses "too small a MEM" "MEM=512: at least 2816" guest true
 QEMU=/none/qemu refuses "no such QEMU" "there is no /none/qemu" guest true
-equals "CPUS, MEM and APPEND" "$(CPUS=3 MEM=3072 APPEND=no5lvl status '
-	[ $(nproc) = 3 ] && grep -q " no5lvl" /proc/cmdline && [ $(awk "/MemTotal/ { print \$2 > 2600000 }" /proc/meminfo) = 1 ]')" 0
+equals "CPUS, MEM and APPEND" "$(CPUS=3 MEM=3328 APPEND=no5lvl status '
+	[ $(nproc) = 3 ] && grep -q " no5lvl" /proc/cmdline && [ $(awk "/MemTotal/ { print (\$2 > 2600000) }" /proc/meminfo) = 1 ]')" 0
 GUEST_TIMEOUT=soon refuses "a wrong GUEST_TIMEOUT" "give a number of seconds" guest true
 BUILD=$tmp/none refuses "no kernel yet" "no series kernel yet" guest true
 # The guest knows by what it runs: 5 is KVM, 6 is not.
