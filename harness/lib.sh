@@ -30,8 +30,7 @@ say() { printf '%s\n' "hmm-dax: $*" >&2; }
 die() { say "$*"; exit 1; }
 
 # The machine that kernels are for: ARCH, PAGES (the size of its pages), and CONFIG, more
-# options than those of harness/config. Kernels for what x86-64 machines have besides
-# Intel's IOMMU and NVDIMMs are wide; that is much, and all other tests do without. Of these:
+# options than those of harness/config. Of these:
 #   machine   what distinguishes the names of its folders; nothing for x86-64 alone
 #   karch, cross, image   make's ARCH= and CROSS_COMPILE=, and the file that QEMU boots
 #   debian    Debian's name of the architecture
@@ -48,11 +47,8 @@ machine() {
 	esac
 	PAGES=${PAGES:-${sizes%% *}}
 	[[ " $sizes " == *" $PAGES "* ]] || die "PAGES=$PAGES: $ARCH has ${sizes// / and }"
-	machine='' wide=''
+	machine=''
 	[ "$ARCH" = x86_64 ] || machine=-$ARCH-$PAGES
-	case $machine/${IOMMU:-}/${DAX:-} in
-	/amd/*|/*/e820|/*/virtio-pmem|/*/cxl|/*/hmem|/*/dm|/*/erofs) wide=yes machine=-wide ;;
-	esac
 	[ -n "${CONFIG:=}" ] || return 0
 	for option in $CONFIG; do
 		[[ $option =~ ^[A-Z0-9_]+=.+$ ]] || die "CONFIG: '$option' is not like OPTION=y, without CONFIG_"
