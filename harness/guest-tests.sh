@@ -117,7 +117,7 @@ mocks() { # KERNEL SUITES MODULE...
 }
 mshv_mocks() { mocks "$1" mshv mshv_mocks; }
 amdkfd_mocks() { mocks "$1" "kfd_svm amdgpu_userptr amdxdna" kfd_svm_mocks amdgpu_userptr_mocks amdxdna_mocks; }
-xe_mocks() { P2PDMA=yes mocks "$1" "xe_pt xe_vm xe_svm" xe_pt_mocks xe_vm_mocks xe_svm_mocks; }
+xe_mocks() { P2PDMA=yes mocks "$1" "xe_vm xe_svm" xe_vm_mocks xe_svm_mocks; }
 mlx5_mocks() { P2PDMA=yes PUD=no mocks "$1" "mlx5_odp umem_odp" mlx5_mocks; }
 
 # A consumer that really runs: RDMA on soft-RoCE, by a program that compares each

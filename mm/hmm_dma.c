@@ -166,7 +166,7 @@ bool hmm_range_dma_widen(struct hmm_dma_window *window,
 	if (*start >= *end)
 		return false;
 	first = *start >> PAGE_SHIFT;
-	last = *end >> PAGE_SHIFT;
+	last = DIV_ROUND_UP(*end, PAGE_SIZE);
 	hmm_blocks_widen(&window->blocks, &first, &last);
 	*start = max(first << PAGE_SHIFT, window->start);
 	*end = min(last << PAGE_SHIFT, window->end);
@@ -712,3 +712,25 @@ void hmm_dma_window_destroy(struct hmm_dma_window *window)
 		dma_iova_free(window->dev, &window->state);
 }
 EXPORT_SYMBOL_GPL(hmm_dma_window_destroy);
+
+/**
+ * hmm_dma_check_device() - can a device have windows?
+ * @dev: the device
+ *
+ * Tries a small one, so that a driver can say so before its users rely on it.
+ *
+ * Context: Process context, may sleep.
+ *
+ * Return: as for hmm_dma_window_init()
+ */
+int hmm_dma_check_device(struct device *dev)
+{
+	struct hmm_dma_window window;
+	int ret;
+
+	ret = hmm_dma_window_init(&window, dev, PMD_SIZE, 2 * PMD_SIZE, NULL);
+	if (!ret)
+		hmm_dma_window_destroy(&window);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(hmm_dma_check_device);

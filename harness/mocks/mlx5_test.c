@@ -48,9 +48,23 @@ static int mock_ib_umem_odp_map(struct ib_umem_odp *odp, struct ib_umem_odp_list
 	return fails ? -ENOMEM : ib_umem_odp_map(odp, list);
 }
 
+/* What happens between a look at the memory and the lock, once. */
+static void (*mock_meanwhile)(void);
+static bool mock_ib_umem_odp_lock(struct ib_umem_odp *odp, struct ib_umem_odp_list *list)
+{
+	void (*meanwhile)(void) = mock_meanwhile;
+
+	mock_meanwhile = NULL;
+	if (meanwhile)
+		meanwhile();
+	return ib_umem_odp_lock(odp, list);
+}
+
 #define ib_umem_odp_map mock_ib_umem_odp_map
+#define ib_umem_odp_lock mock_ib_umem_odp_lock
 #include "odp.c"
 #undef ib_umem_odp_map
+#undef ib_umem_odp_lock
 
 #include "mocks.h"
 #include "mapping.h"
@@ -421,7 +435,10 @@ static void test_failed_fault(struct kunit *test)
 	expect_none(test, ADDR, SZ_64K);
 	expect_npages(test, 0);
 
+	/* It is, once, before it fails. */
+	mock_map_fails = BIT(0);
 	KUNIT_EXPECT_EQ(test, 1, fault(test, ADDR + PAGE_SIZE, 1, 0));
+	KUNIT_EXPECT_EQ(test, mock_map_fails, 0);
 	/* The page next to it was there by then. */
 	expect_mapped(test, ADDR, 2 * PAGE_SIZE, true);
 	expect_npages(test, 2);
@@ -542,6 +559,107 @@ static void test_upgrade_fails(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mock_map_fails, 0);
 	expect_mapped(test, ADDR + SZ_2M, SZ_2M, true);
 	mock_map_fails = 0;
+}
+
+/* The card does not say that its entries are cleared: they may be there, so DMA stays. */
+static void test_upgrade_not_cleared(struct kunit *test)
+{
+	const struct mapping_file *f = test->param_value;
+
+	if (leaf_size(f) != SZ_2M || !S_ISREG(file_inode(f->file)->i_mode))
+		kunit_skip(test, "not for this memory");
+	mapping_map(test, f->file, ADDR, SZ_2M, RW, 0);
+	touch(test, ADDR, SZ_2M, false);
+	reg_mr(test, ADDR, SZ_2M);
+	hca->dev->umrc.state = MLX5_UMR_STATE_ERR;
+	/* What would be unmapped would not be mapped again. */
+	mock_map_fails = BIT(1) | BIT(2);
+	KUNIT_EXPECT_EQ(test, -EFAULT, fault(test, ADDR, 1, 0));
+	mock_map_fails = 0;
+	hca->dev->umrc.state = MLX5_UMR_STATE_ACTIVE;
+	expect_mapped(test, ADDR, SZ_2M, false);
+	expect_npages(test, 512);
+	KUNIT_EXPECT_EQ(test, 1, fault(test, ADDR, 1, 0));
+	expect_mapped(test, ADDR, SZ_2M, true);
+}
+
+/* A neighbour that could be written by now keeps the entry that it has. */
+static void test_neighbour_access(struct kunit *test)
+{
+	const struct mapping_file *f = test->param_value;
+
+	if (leaf_size(f) != SZ_2M || !S_ISREG(file_inode(f->file)->i_mode))
+		kunit_skip(test, "not for this memory");
+	/* By pages, of which the second one does not follow on the first. */
+	mapping_map(test, f->file, ADDR, SZ_64K, RW, PAGE_SIZE);
+	mapping_map(test, f->file, ADDR, PAGE_SIZE, RW, SZ_64K);
+	touch(test, ADDR, SZ_64K, false);
+	reg_mr(test, ADDR, SZ_64K);
+	KUNIT_EXPECT_EQ(test, 1, fault(test, ADDR, 1, 0));
+	expect_mapped(test, ADDR, PAGE_SIZE, true);
+	expect_mapped(test, ADDR + PAGE_SIZE, SZ_64K - PAGE_SIZE, false);
+	touch(test, ADDR + PAGE_SIZE, PAGE_SIZE, true);
+	hca->wqes = 0;
+	KUNIT_EXPECT_EQ(test, 1, fault(test, ADDR, 1, 0));
+	KUNIT_EXPECT_EQ(test, hca->wqes, 1);
+	expect_mapped(test, ADDR, PAGE_SIZE, true);
+	expect_mapped(test, ADDR + PAGE_SIZE, SZ_64K - PAGE_SIZE, false);
+	KUNIT_EXPECT_EQ(test, 1, fault(test, ADDR + PAGE_SIZE, 1, 0));
+	expect_mapped(test, ADDR, 2 * PAGE_SIZE, true);
+}
+
+/*
+ * Another thread faults a page between the look at the memory, which does not find it,
+ * and the lock. It keeps its entry.
+ */
+static struct kunit *meanwhile_test;
+static unsigned long meanwhile_addr;
+static void meanwhile_fault(void)
+{
+	KUNIT_EXPECT_EQ(meanwhile_test, 1, fault(meanwhile_test, meanwhile_addr, 1, 0));
+}
+
+static void test_meanwhile(struct kunit *test)
+{
+	unsigned long last = ADDR + 255 * PAGE_SIZE;
+	struct ib_umem_odp *odp;
+
+	meanwhile_test = test;
+	mapping_map(test, NULL, ADDR, SZ_1M, RW, 0);
+	/* All of it is to be pages. */
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(ADDR + SZ_64K, PAGE_SIZE));
+	touch(test, ADDR, PAGE_SIZE, true);
+	touch(test, last, PAGE_SIZE, true);
+	reg_mr(test, ADDR, SZ_1M);
+	odp = mr_odp(test);
+	expect_npages(test, 2);
+
+	/* In a list of what is there. */
+	meanwhile_addr = ADDR + 100 * PAGE_SIZE;
+	mock_meanwhile = meanwhile_fault;
+	KUNIT_EXPECT_EQ(test, 256, fault(test, ADDR, SZ_1M, MLX5_PF_FLAGS_SNAPSHOT));
+	expect_mapped(test, meanwhile_addr, PAGE_SIZE, true);
+	expect_npages(test, 3);
+
+	/* A neighbour, behind the page and before it. */
+	meanwhile_addr = ADDR + 51 * PAGE_SIZE;
+	mock_meanwhile = meanwhile_fault;
+	KUNIT_EXPECT_EQ(test, 1, fault(test, ADDR + 50 * PAGE_SIZE, 1, 0));
+	expect_mapped(test, ADDR + 50 * PAGE_SIZE, 2 * PAGE_SIZE, true);
+	meanwhile_addr = ADDR + 49 * PAGE_SIZE;
+	mock_meanwhile = meanwhile_fault;
+	KUNIT_EXPECT_EQ(test, 1, fault(test, ADDR + 50 * PAGE_SIZE, 1, 0));
+	expect_mapped(test, ADDR + 49 * PAGE_SIZE, 3 * PAGE_SIZE, true);
+	expect_npages(test, 6);
+
+	/* A page that is not there any more is looked for twice, and not for ever. */
+	mutex_lock(&odp->umem_mutex);
+	set_bit(200, odp->mapped);
+	mutex_unlock(&odp->umem_mutex);
+	KUNIT_EXPECT_EQ(test, 256, fault(test, ADDR, SZ_1M, MLX5_PF_FLAGS_SNAPSHOT));
+	mutex_lock(&odp->umem_mutex);
+	clear_bit(200, odp->mapped);
+	mutex_unlock(&odp->umem_mutex);
 }
 
 /* A prefetch for reading makes read-only what it is for, and no other entry. */
@@ -726,6 +844,9 @@ static struct kunit_case mlx5_cases[] = {
 	KUNIT_CASE_PARAM(test_leaf, mapping_gen_params),
 	KUNIT_CASE_PARAM(test_upgrade, mapping_gen_params),
 	KUNIT_CASE_PARAM(test_upgrade_fails, mapping_gen_params),
+	KUNIT_CASE_PARAM(test_upgrade_not_cleared, mapping_gen_params),
+	KUNIT_CASE_PARAM(test_neighbour_access, mapping_gen_params),
+	KUNIT_CASE(test_meanwhile),
 	KUNIT_CASE(test_prefetch),
 	KUNIT_CASE(test_unaligned),
 	KUNIT_CASE_PARAM(test_unaligned, mapping_gen_params),
@@ -827,8 +948,8 @@ static void test_huge_umem(struct kunit *test)
 }
 
 /*
- * A region of huge pages, of which only the first is one. The other has no entry, but
- * the IOMMU may have it, and does not any more when it goes.
+ * A region of huge pages, of which only the first is one. The other is no page of it,
+ * and does not get into the IOMMU.
  */
 static void test_huge_neighbour(struct kunit *test)
 {
@@ -848,40 +969,39 @@ static void test_huge_neighbour(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mtt(test, ADDR) & ~PAGE_MASK, MLX5_IB_MTT_PRESENT);
 	KUNIT_EXPECT_EQ(test, mtt(test, ADDR + PAGE_SIZE), 0);
 	KUNIT_EXPECT_EQ(test, -EINVAL, fault(test, small, 1, 0));
+	for (i = SZ_2M; i < SZ_4M; i += PAGE_SIZE)
+		KUNIT_ASSERT_EQ(test, 0, mock_dma_phys(odp->window.state.addr +
+						       odp->window.skew + i));
 
 	KUNIT_ASSERT_EQ(test, 0, vm_munmap(ADDR, SZ_2M));
 	KUNIT_EXPECT_EQ(test, mtt(test, ADDR), 0);
 	expect_npages(test, 0);
-	KUNIT_ASSERT_EQ(test, 0, vm_munmap(small, SZ_2M));
-	for (i = 0; i < SZ_4M; i += PAGE_SIZE)
-		KUNIT_ASSERT_EQ(test, 0, mock_dma_phys(odp->window.state.addr +
-						       odp->window.skew + i));
+	KUNIT_EXPECT_EQ(test, 0, mock_dma_phys(odp->window.state.addr + odp->window.skew));
 }
 
 /*
- * The same with small pages that are clean, and then written: they are in the way of
- * the next fault, but are no page of the region.
+ * Two huge pages in one group, and so many small ones before them that a list is full:
+ * neither takes the other's entry.
  */
-static void test_huge_stale(struct kunit *test)
+static void test_huge_two(struct kunit *test)
 {
-	const struct mapping_file *f = test->param_value;
-	unsigned long small = ADDR + SZ_2M;
+	unsigned long huge = ADDR + SZ_4M, i;
 
-	if (f->shift != 21 || !can_be_cut(f))
-		kunit_skip(test, "not for this memory");
-	mapping_map(test, NULL, ADDR, SZ_2M, RW, 0);
-	touch(test, ADDR, PAGE_SIZE, true);
-	/* By pages, as the file's do not lie as the addresses do. */
-	mapping_map(test, f->file, small, SZ_1M, RW, PAGE_SIZE);
-	touch(test, small, SZ_64K, false);
-	get_mr(test, ADDR, SZ_4M, IB_ACCESS_HUGETLB);
+	for (i = 0; i < SZ_4M; i += 2 * PAGE_SIZE) {
+		mapping_map(test, NULL, ADDR + i, PAGE_SIZE, RW, 0);
+		touch(test, ADDR + i, PAGE_SIZE, true);
+	}
+	mapping_map(test, NULL, huge, SZ_4M, RW, 0);
+	get_mr(test, ADDR, SZ_8M, IB_ACCESS_HUGETLB);
 	mock_mkey(((struct mlx5_test *)test->priv)->mr->mmkey.key)->enabled = true;
-	KUNIT_EXPECT_EQ(test, 512, fault(test, ADDR, 1, 0));
+	KUNIT_EXPECT_EQ(test, 512, fault(test, huge, 1, 0));
 	expect_npages(test, 1);
-	touch(test, small + PAGE_SIZE, PAGE_SIZE, true);
-	KUNIT_EXPECT_EQ(test, 512, fault(test, ADDR, 1, 0));
-	expect_npages(test, 1);
-	KUNIT_EXPECT_EQ(test, mtt(test, ADDR) & ~PAGE_MASK, MLX5_IB_MTT_PRESENT);
+	KUNIT_EXPECT_EQ(test, 512, fault(test, huge + SZ_2M, 1, 0));
+	expect_npages(test, 2);
+	/* By entries of huge pages, the third and the fourth. */
+	KUNIT_EXPECT_EQ(test, mtt(test, ADDR + PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, mtt(test, ADDR + 2 * PAGE_SIZE) & ~PAGE_MASK, MLX5_IB_MTT_PRESENT);
+	KUNIT_EXPECT_EQ(test, mtt(test, ADDR + 3 * PAGE_SIZE) & ~PAGE_MASK, MLX5_IB_MTT_PRESENT);
 }
 
 /* A key that is being revoked takes no work requests. Its pages go all the same. */
@@ -903,21 +1023,24 @@ static void test_revoked(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, mock_dma_phys(odp->window.state.addr + odp->window.skew));
 }
 
-/* Neither a region nor an implicit one for a device that cannot do it. */
+/* No region for a device that cannot do it, and it does not say that it can. */
 static void test_device(struct kunit *test)
 {
 	int access = IB_ACCESS_ON_DEMAND | IB_ACCESS_LOCAL_WRITE;
+	struct ib_odp_caps *caps = &hca->dev->odp_caps;
 	struct ib_umem_odp *odp;
 
+	MLX5_SET(cmd_hca_cap, hca->cap->cur, pg, 1);
+	MLX5_SET(cmd_hca_cap, hca->cap->cur, umr_extended_translation_offset, 1);
+	internal_fill_odp_caps(hca->dev);
+	KUNIT_EXPECT_NE(test, caps->general_caps & IB_ODP_SUPPORT, 0);
 	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
 	/* Behind an IOMMU 32 bits are said to reach everything. */
 	KUNIT_ASSERT_EQ(test, 0, dma_set_mask(&hca->edu->dev, DMA_BIT_MASK(31)));
 	odp = ib_umem_odp_get(&hca->dev->ib_dev, ADDR, SZ_64K, access, &mlx5_mn_ops);
 	KUNIT_EXPECT_EQ(test, PTR_ERR_OR_ZERO(odp), -EOPNOTSUPP);
-	odp = ib_umem_odp_alloc_implicit(&hca->dev->ib_dev, access);
-	KUNIT_EXPECT_EQ(test, PTR_ERR_OR_ZERO(odp), -EOPNOTSUPP);
-	if (!IS_ERR(odp))
-		ib_umem_odp_release(odp);
+	internal_fill_odp_caps(hca->dev);
+	KUNIT_EXPECT_EQ(test, caps->general_caps, 0);
 	KUNIT_EXPECT_EQ(test, 0, dma_set_mask(&hca->edu->dev, DMA_BIT_MASK(48)));
 
 	/* And none with more pages than drivers count. */
@@ -946,7 +1069,7 @@ static struct kunit_case umem_cases[] = {
 	KUNIT_CASE_PARAM(test_out_of_reach, mapping_gen_params),
 	KUNIT_CASE(test_huge_umem),
 	KUNIT_CASE(test_huge_neighbour),
-	KUNIT_CASE_PARAM(test_huge_stale, mapping_gen_params),
+	KUNIT_CASE(test_huge_two),
 	KUNIT_CASE(test_revoked),
 	KUNIT_CASE(test_device),
 	KUNIT_CASE(test_bounds),

@@ -4,6 +4,29 @@
  * nouveau_dmem.c is the kernel's own, VRAM is a buffer, and the copy engine
  * memcpy(). The process's memory is real, and so are the device-private pages.
  */
+#include <linux/pm_runtime.h>
+
+/* The GPU is suspended, or resumed by so many; or it cannot be. */
+static atomic_t awake;
+static int resume_error;
+
+static int mock_get_sync(struct device *dev)
+{
+	if (!resume_error)
+		atomic_inc(&awake);
+	return resume_error;
+}
+
+static int mock_put_autosuspend(struct device *dev)
+{
+	if (!resume_error)
+		atomic_dec(&awake);
+	return 0;
+}
+
+#define pm_runtime_get_sync mock_get_sync
+#define pm_runtime_put_autosuspend mock_put_autosuspend
+
 #include <nouveau_dmem.c>
 
 #include <kunit/device.h>
@@ -28,6 +51,7 @@ struct dmem_kunit {
 	struct nouveau_bo bo;
 	void *vram;
 	unsigned int to_vram, to_ram, clears;
+	unsigned int suspended;		/* copies to RAM by a GPU that is not awake */
 };
 
 static struct dmem_kunit *to_kunit(struct nouveau_drm *drm)
@@ -58,6 +82,8 @@ static int copy(struct nouveau_drm *drm, u64 npages, enum nouveau_aper dst_aper,
 		src = phys_to_virt(dma_to_phys(drm->dev->dev, src_addr));
 	} else {
 		t->to_ram += npages;
+		if (!atomic_read(&awake))
+			t->suspended++;
 		dst = phys_to_virt(dma_to_phys(drm->dev->dev, dst_addr));
 		src = vram(t, src_addr, size);
 	}
@@ -152,6 +178,31 @@ static void test_migrate(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, vm_munmap(ADDR, SZ_64K), 0);
 }
 
+/* A GPU that is suspended is resumed for that, and may be suspended again. */
+static void test_suspended(struct kunit *test)
+{
+	struct dmem_kunit *t = test->priv;
+	u64 __user *p = (u64 __user *)ADDR;
+	u64 val;
+
+	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
+	KUNIT_ASSERT_EQ(test, put_user(0x1234567890000ULL, p), 0);
+	to_vram(test, ADDR, ADDR + PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, t->to_vram, 1);
+
+	resume_error = -EIO;
+	KUNIT_EXPECT_EQ(test, get_user(val, p), -EFAULT);
+	KUNIT_EXPECT_EQ(test, t->to_ram, 0);
+
+	resume_error = 0;
+	KUNIT_EXPECT_EQ(test, get_user(val, p), 0);
+	KUNIT_EXPECT_EQ(test, val, 0x1234567890000ULL);
+	KUNIT_EXPECT_EQ(test, t->to_ram, 1);
+	KUNIT_EXPECT_EQ(test, t->suspended, 0);
+	KUNIT_EXPECT_EQ(test, atomic_read(&awake), 0);
+	KUNIT_EXPECT_EQ(test, vm_munmap(ADDR, SZ_64K), 0);
+}
+
 static int dmem_kunit_init(struct kunit *test)
 {
 	struct dmem_kunit *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
@@ -205,6 +256,7 @@ static void dmem_kunit_exit(struct kunit *test)
 
 static struct kunit_case dmem_kunit_cases[] = {
 	KUNIT_CASE(test_migrate),
+	KUNIT_CASE(test_suspended),
 	{}
 };
 

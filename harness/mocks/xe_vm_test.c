@@ -13,11 +13,9 @@
 
 struct prefetch_range {
 	struct xe_svm_range base;
-	bool wants_vram, moved, removed;
+	bool wants_vram, moved;
 	int vram_err, pages_err;
 };
-
-#define ADDR	(16UL << 30)
 
 struct xe_vm_kunit {
 	struct xe_device xe;
@@ -27,10 +25,6 @@ struct xe_vm_kunit {
 	struct xe_vma_ops vops;
 	struct xe_vma_op op;
 	struct prefetch_range ranges[4];
-	/* From ADDR on: the pages that are not there, and what is mapped at all. */
-	DECLARE_BITMAP(absent, SZ_2M / SZ_4K);
-	unsigned long mapped;
-	int unbind_err;
 	unsigned int tries;	/* to get pages */
 };
 
@@ -60,48 +54,8 @@ int xe_svm_alloc_vram(struct xe_svm_range *range, const struct drm_gpusvm_ctx *c
 int xe_svm_range_get_pages(struct xe_vm *vm, struct xe_svm_range *range,
 			   struct drm_gpusvm_ctx *ctx)
 {
-	unsigned long page = (xe_svm_range_start(range) - ADDR) / SZ_4K;
-	unsigned long nr = xe_svm_range_size(range) / SZ_4K;
-	struct xe_vm_kunit *t = to_kunit(vm);
-
-	KUNIT_EXPECT_FALSE(kunit_get_current_test(), to_prefetch(range)->removed);
-	t->tries++;
-	if (nr && find_next_bit(t->absent, page + nr, page) < page + nr)
-		return -EFAULT;
+	to_kunit(vm)->tries++;
 	return to_prefetch(range)->pages_err;
-}
-
-/* Without looking whether there is one already. */
-struct xe_svm_range *xe_svm_range_find_or_insert(struct xe_vm *vm, u64 addr,
-						 struct xe_vma *vma,
-						 struct drm_gpusvm_ctx *ctx)
-{
-	unsigned long size = ctx->max_chunk_size < SZ_64K ? SZ_4K : SZ_64K;
-	struct kunit *test = kunit_get_current_test();
-	struct prefetch_range *range;
-
-	KUNIT_EXPECT_GE(test, ctx->max_chunk_size, SZ_4K);
-	KUNIT_EXPECT_EQ(test, ctx->check_pages_threshold, 0);
-	if (addr >= ADDR + to_kunit(vm)->mapped)
-		return ERR_PTR(-ENOENT);
-	range = kunit_kzalloc(test, sizeof(*range), GFP_KERNEL);
-	if (!range)
-		return ERR_PTR(-ENOMEM);
-	range->base.base.itree.start = ALIGN_DOWN(addr, size);
-	range->base.base.itree.last = ALIGN_DOWN(addr, size) + size - 1;
-	return &range->base;
-}
-
-int xe_svm_range_shrink(struct xe_vm *vm, struct xe_svm_range *range,
-			struct drm_gpusvm_ctx *ctx)
-{
-	if (xe_svm_range_size(range) <= SZ_4K)
-		return -EFAULT;
-	if (to_kunit(vm)->unbind_err)
-		return to_kunit(vm)->unbind_err;
-	ctx->max_chunk_size = xe_svm_range_size(range) / 2;
-	to_prefetch(range)->removed = true;
-	return 0;
 }
 
 void *xe_svm_private_page_owner(struct xe_vm *vm, bool force_smem)
@@ -182,97 +136,22 @@ static void test_prefetch(struct kunit *test)
 	expect_left(test, -ENOMEM, 0);
 }
 
-/*
- * Ask for 2 MiB and for another range, both for two tiles; get @tries times for the
- * pages of a range, and at last the pages of @want.
- */
-static void expect_parts(struct kunit *test, const unsigned long *want, unsigned int tries)
+/* No range is tried for a process that is killed. */
+static void test_prefetch_killed(struct kunit *test)
 {
-	unsigned int npages = SZ_2M / SZ_4K, nr = 0;
-	struct xe_vm_kunit *t = test->priv;
-	DECLARE_BITMAP(got, SZ_2M / SZ_4K) = {};
-	struct xe_svm_range *range;
-	unsigned long i;
-
-	t->tries = 0;
-	t->ranges[0].removed = false;
-	t->ranges[0].base.base.itree.start = ADDR;
-	t->ranges[0].base.base.itree.last = ADDR + SZ_2M - 1;
-	for (i = 0; i < 2; i++) {
-		KUNIT_ASSERT_EQ(test, 0,
-				xa_err(xa_store(&t->op.prefetch_range.range, i,
-						&t->ranges[i].base, GFP_KERNEL)));
-		t->vops.pt_update_ops[i].num_ops = 2 + i;
-	}
-	t->op.prefetch_range.ranges_count = 2;
-
-	KUNIT_EXPECT_EQ(test, 0, vm_bind_ioctl_ops_prefetch_ranges(&t->vm, &t->vops));
-	xa_for_each(&t->op.prefetch_range.range, i, range) {
-		unsigned long page = (xe_svm_range_start(range) - ADDR) / SZ_4K;
-
-		nr++;
-		KUNIT_EXPECT_FALSE(test, to_prefetch(range)->removed);
-		if (range == &t->ranges[1].base)
-			continue;
-		KUNIT_ASSERT_LT(test, page, npages);
-		KUNIT_EXPECT_FALSE(test, test_bit(page, got));
-		bitmap_set(got, page, xe_svm_range_size(range) / SZ_4K);
-	}
-	KUNIT_EXPECT_TRUE(test, bitmap_equal(got, want, npages));
-	KUNIT_EXPECT_PTR_EQ(test, xa_load(&t->op.prefetch_range.range, 1),
-			    &t->ranges[1].base);
-	KUNIT_EXPECT_EQ(test, t->op.prefetch_range.ranges_count, nr);
-	for (i = 0; i < 2; i++)
-		KUNIT_EXPECT_EQ(test, t->vops.pt_update_ops[i].num_ops, nr + i);
-	KUNIT_EXPECT_EQ(test, t->tries, tries);
-	xa_destroy(&t->op.prefetch_range.range);
-}
-
-/* What there is of a range is prefetched, but for 64 KiB behind an absent page. */
-static void test_prefetch_absent(struct kunit *test)
-{
-	DECLARE_BITMAP(want, SZ_2M / SZ_4K) = {};
 	struct xe_vm_kunit *t = test->priv;
 
-	t->xe.info.is_dgfx = true;
-	t->mapped = SZ_2M;
-	bitmap_set(want, 0, 512);
-	expect_parts(test, want, 2);
-
-	/* The end of a file. */
-	bitmap_set(t->absent, 18 * 16 + 12, 512 - (18 * 16 + 12));
-	bitmap_zero(want, 512);
-	bitmap_set(want, 0, 18 * 16 + 12);
-	expect_parts(test, want, 2 + 18 + 1 + 12 + 1 + 13 * 2);
-	/* The process has unmapped what is behind. */
-	t->mapped = 19 * SZ_64K;
-	expect_parts(test, want, 2 + 18 + 1 + 12 + 1);
-	t->mapped = SZ_2M;
-
-	/* One page. */
-	bitmap_zero(t->absent, 512);
-	set_bit(100, t->absent);
-	bitmap_set(want, 0, 512);
-	bitmap_clear(want, 100, 12);
-	expect_parts(test, want, 2 + 6 + 1 + 4 + 1 + 25);
-
-	/* In an array of binds the range is left to others, and left out. */
-	t->vops.flags |= XE_VMA_OPS_ARRAY_OF_BINDS;
-	bitmap_zero(want, 512);
-	expect_parts(test, want, 2);
-	KUNIT_EXPECT_FALSE(test, t->ranges[0].removed);
-	t->vops.flags &= ~XE_VMA_OPS_ARRAY_OF_BINDS;
-
-	/* The range cannot be unbound. */
-	t->unbind_err = -ENOMEM;
-	t->op.prefetch_range.ranges_count = 1;
-	KUNIT_ASSERT_EQ(test, 0, xa_err(xa_store(&t->op.prefetch_range.range, 0,
-						 &t->ranges[0].base, GFP_KERNEL)));
-	KUNIT_EXPECT_EQ(test, -ENOMEM,
-			vm_bind_ioctl_ops_prefetch_ranges(&t->vm, &t->vops));
+	sigaddset(&current->pending.signal, SIGKILL);
+	set_thread_flag(TIF_SIGPENDING);
+	expect_left(test, -EINTR, 0);
+	sigdelset(&current->pending.signal, SIGKILL);
+	clear_thread_flag(TIF_SIGPENDING);
+	KUNIT_EXPECT_EQ(test, t->tries, 0);
+	expect_left(test, 0, 0xf);
+	KUNIT_EXPECT_EQ(test, t->tries, 4);
 }
 
-/* No VRAM for one: the others have it, or do not want it. */
+/* No VRAM for one: others have it already, or do not want it, or do not get it. */
 static void test_prefetch_vram(struct kunit *test)
 {
 	struct xe_vm_kunit *t = test->priv;
@@ -282,11 +161,12 @@ static void test_prefetch_vram(struct kunit *test)
 	t->ranges[1].wants_vram = true;
 	t->ranges[1].vram_err = -ENOSPC;
 	t->ranges[3].wants_vram = true;
-	expect_left(test, 0, 0xd);
+	expect_left(test, 0, 0x5);
 	KUNIT_EXPECT_TRUE(test, t->ranges[0].moved);
-	KUNIT_EXPECT_TRUE(test, t->ranges[3].moved);
+	KUNIT_EXPECT_FALSE(test, t->ranges[3].moved);
+	KUNIT_EXPECT_EQ(test, t->tries, 2);
 	t->ranges[0].vram_err = -EBUSY;
-	expect_left(test, 0, 0xc);
+	expect_left(test, 0, 0x4);
 }
 
 /* Bind what @op says, of no object. */
@@ -301,21 +181,20 @@ static int check_args(struct xe_vm_kunit *t, u32 op, u32 flags)
 	return vm_bind_ioctl_check_args(&t->xe, &t->vm, &args, &ops);
 }
 
-/* A device that does not reach all memory has no SVM and no userptrs. */
+/* A device that cannot have SVM has userptrs, and all else. */
 static void test_device(struct kunit *test)
 {
 	struct xe_vm_kunit *t = test->priv;
 	u32 map = DRM_XE_VM_BIND_OP_MAP, userptr = DRM_XE_VM_BIND_OP_MAP_USERPTR;
 	u32 mirror = DRM_XE_VM_BIND_FLAG_CPU_ADDR_MIRROR;
 
-	KUNIT_EXPECT_EQ(test, check_args(t, map, mirror), 0);
+	KUNIT_EXPECT_EQ(test, check_args(t, map, mirror), -EINVAL);
 	KUNIT_EXPECT_EQ(test, check_args(t, userptr, 0), 0);
-	*t->xe.drm.dev->dma_mask = DMA_BIT_MASK(24);
-	KUNIT_EXPECT_EQ(test, check_args(t, map, mirror), -EOPNOTSUPP);
-	KUNIT_EXPECT_EQ(test, check_args(t, userptr, 0), -EOPNOTSUPP);
-	/* Anything else it has. */
 	KUNIT_EXPECT_EQ(test, check_args(t, map, DRM_XE_VM_BIND_FLAG_NULL), 0);
 	KUNIT_EXPECT_EQ(test, check_args(t, DRM_XE_VM_BIND_OP_UNMAP, 0), 0);
+	t->xe.info.has_cpu_addr_mirror = true;
+	KUNIT_EXPECT_EQ(test, check_args(t, map, mirror), 0);
+	KUNIT_EXPECT_EQ(test, check_args(t, userptr, 0), 0);
 }
 
 static int xe_vm_kunit_init(struct kunit *test)
@@ -325,8 +204,6 @@ static int xe_vm_kunit_init(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, t);
 	t->xe.drm.dev = kunit_device_register(test, "xe_vm");
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, t->xe.drm.dev);
-	KUNIT_ASSERT_EQ(test, 0, dma_coerce_mask_and_coherent(t->xe.drm.dev,
-							      DMA_BIT_MASK(64)));
 	t->xe.info.tile_count = 2;
 	t->xe.info.mem_region_mask = 1;
 	t->xe.pat.n_entries = 1;
@@ -356,7 +233,7 @@ static void xe_vm_kunit_exit(struct kunit *test)
 
 static struct kunit_case xe_vm_cases[] = {
 	KUNIT_CASE(test_prefetch),
-	KUNIT_CASE(test_prefetch_absent),
+	KUNIT_CASE(test_prefetch_killed),
 	KUNIT_CASE(test_prefetch_vram),
 	KUNIT_CASE(test_device),
 	{}

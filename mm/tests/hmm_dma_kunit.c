@@ -528,6 +528,11 @@ static void test_orders(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, hmm_range_dma_widen(&t->window, &start, &end));
 	KUNIT_EXPECT_EQ(test, start, WINDOW + 16 * PAGE_SIZE);
 	KUNIT_EXPECT_EQ(test, end, WINDOW + 32 * PAGE_SIZE);
+	/* Of its last page a byte is enough. */
+	start = WINDOW + 15 * PAGE_SIZE;
+	end = WINDOW + 16 * PAGE_SIZE + 1;
+	KUNIT_EXPECT_TRUE(test, hmm_range_dma_widen(&t->window, &start, &end));
+	KUNIT_EXPECT_EQ(test, end, WINDOW + 32 * PAGE_SIZE);
 	/* Nothing is there, and nothing is cut. */
 	start = WINDOW + 4 * PAGE_SIZE;
 	end = start + PAGE_SIZE;
@@ -870,34 +875,22 @@ static void test_not_in_window(struct kunit *test)
 			hmm_dma_window_init(&window, t->dev, WINDOW, end - 1, NULL));
 }
 
-static int test_alloc(struct hmm_dma_test *t)
-{
-	struct hmm_dma_window window;
-	int ret;
-
-	ret = hmm_dma_window_init(&window, t->dev, WINDOW,
-				  WINDOW + WINDOW_SIZE, NULL);
-	if (!ret)
-		hmm_dma_window_destroy(&window);
-	return ret;
-}
-
 /* A device that cannot reach all memory, or needs cache maintenance. */
 static void test_unfit_device(struct kunit *test)
 {
 	struct hmm_dma_test *t = test->priv;
 
-	KUNIT_EXPECT_EQ(test, test_alloc(t), 0);
+	KUNIT_EXPECT_EQ(test, hmm_dma_check_device(t->dev), 0);
 #ifdef CONFIG_DMA_NEED_SYNC
 	dev_clear_dma_skip_sync(t->dev);
-	KUNIT_EXPECT_EQ(test, test_alloc(t), -EOPNOTSUPP);
+	KUNIT_EXPECT_EQ(test, hmm_dma_check_device(t->dev), -EOPNOTSUPP);
 	dev_set_dma_skip_sync(t->dev);
-	KUNIT_EXPECT_EQ(test, test_alloc(t), 0);
+	KUNIT_EXPECT_EQ(test, hmm_dma_check_device(t->dev), 0);
 #endif
 	if (dma_get_required_mask(t->dev) <= DMA_BIT_MASK(32))
 		kunit_skip(test, "32 bits reach all memory here");
 	KUNIT_ASSERT_EQ(test, dma_set_mask(t->dev, DMA_BIT_MASK(32)), 0);
-	KUNIT_EXPECT_EQ(test, test_alloc(t), -EOPNOTSUPP);
+	KUNIT_EXPECT_EQ(test, hmm_dma_check_device(t->dev), -EOPNOTSUPP);
 }
 
 /* Memory that the device does not reach, such as a BAR, is found when it is mapped. */
@@ -927,9 +920,9 @@ static void test_bounced(struct kunit *test)
 	struct io_tlb_mem *was = t->dev->dma_io_tlb_mem;
 
 	t->dev->dma_io_tlb_mem = &forced;
-	KUNIT_EXPECT_EQ(test, test_alloc(t), -EOPNOTSUPP);
+	KUNIT_EXPECT_EQ(test, hmm_dma_check_device(t->dev), -EOPNOTSUPP);
 	t->dev->dma_io_tlb_mem = was;
-	KUNIT_EXPECT_EQ(test, test_alloc(t), 0);
+	KUNIT_EXPECT_EQ(test, hmm_dma_check_device(t->dev), 0);
 #else
 	kunit_skip(test, "no CONFIG_SWIOTLB");
 #endif

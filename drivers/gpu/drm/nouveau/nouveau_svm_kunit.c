@@ -114,7 +114,8 @@ struct svm_kunit {
 	struct nouveau_svmm *svmm;
 	struct nouveau_svm *svm;
 	struct svm_kunit *other;	/* a second client, with a GPU of its own */
-	unsigned int maps, clears, replays, cancels;
+	unsigned int gets, maps, clears, replays, cancels;
+	unsigned long reclaim;		/* what page tables are allocated at the cost of */
 	u64 cancelled;			/* the last one's instance */
 	struct device *pci;		/* NULL: no IOMMU */
 	struct iommu_domain *iommu;
@@ -151,7 +152,15 @@ static void expect_dma(struct kunit *test, unsigned long addr, bool mapped)
 				dma && iommu_iova_to_phys(t->iommu, dma));
 }
 
-static int svm_kunit_clear(struct svm_kunit *t, u64 start, u64 size)
+/* Page tables are written where nothing may be allocated. */
+static void svm_kunit_nowait(struct svm_kunit *t, bool nowait)
+{
+	KUNIT_EXPECT_TRUE(t->test, mutex_is_locked(&t->svmm->mutex));
+	t->gpu->nowait = nowait;
+	KUNIT_EXPECT_EQ(t->test, t->gpu->waits, 0);
+}
+
+static int svm_kunit_clear(struct svm_kunit *t, u8 page, u64 start, u64 size)
 {
 	u64 addr, step = max(SZ_4K, size / 64);
 	int ret;
@@ -171,7 +180,10 @@ static int svm_kunit_clear(struct svm_kunit *t, u64 start, u64 size)
 		if (addr < t->gpu->gone_limit)
 			t->gpu->gone = false;
 	}
-	ret = nvkm_vmm_pfn_unmap(t->gpu->vmm, start, size);
+	svm_kunit_nowait(t, true);
+	ret = nvkm_vmm_pfn_unmap(t->gpu->vmm, page, start, size);
+	svm_kunit_nowait(t, false);
+	KUNIT_EXPECT_EQ(t->test, ret, 0);
 	t->gpu->gone_limit = 0;
 	KUNIT_EXPECT_TRUE(t->test, t->gpu->gone);
 	KUNIT_EXPECT_EQ(t->test, t->gpu->bad_flushes, 0);
@@ -179,6 +191,43 @@ static int svm_kunit_clear(struct svm_kunit *t, u64 start, u64 size)
 		KUNIT_EXPECT_EQ(t->test, nvkm_mmu_kunit_walk(t->gpu, addr).kind,
 				KUNIT_NONE);
 	return ret;
+}
+
+struct svm_kunit_reclaim {
+	struct work_struct work;
+	struct completion done;
+	struct mm_struct *mm;
+	unsigned long addr;
+};
+
+static void svm_kunit_reclaim_work(struct work_struct *work)
+{
+	struct svm_kunit_reclaim *reclaim = container_of(work, typeof(*reclaim), work);
+
+	kthread_use_mm(reclaim->mm);
+	vm_munmap(reclaim->addr, PAGE_SIZE);
+	kthread_unuse_mm(reclaim->mm);
+	complete(&reclaim->done);
+}
+
+/* To have memory for a page table, a page is taken from the process, and its GPU. */
+static void svm_kunit_reclaim(struct svm_kunit *t)
+{
+	struct svm_kunit_reclaim *reclaim;
+
+	if (!t->reclaim)
+		return;
+	reclaim = kunit_kzalloc(t->test, sizeof(*reclaim), GFP_KERNEL);
+	KUNIT_EXPECT_NOT_NULL(t->test, reclaim);
+	if (!reclaim)
+		return;
+	INIT_WORK(&reclaim->work, svm_kunit_reclaim_work);
+	init_completion(&reclaim->done);
+	reclaim->mm = t->svmm->mm;
+	reclaim->addr = t->reclaim;
+	t->reclaim = 0;
+	queue_work(system_dfl_wq, &reclaim->work);
+	KUNIT_EXPECT_TRUE(t->test, wait_for_completion_timeout(&reclaim->done, 10 * HZ));
 }
 
 /* The methods of NVIF's VMM that SVM has use for. */
@@ -189,6 +238,9 @@ static int svm_kunit_ioctl(void *priv, void *data, u32 size, void **hack)
 	struct nouveau_pfnmap_args *args = data;
 	struct nvif_vmm_pfnclr_v0 *clr = data + offsetof(typeof(*args), p);
 	struct gp100_vmm_fault_cancel_v0 *cancel = (void *)clr;
+	struct nvif_vmm_pfnget_v0 *get = (void *)clr;
+	struct nvif_vmm_pfnput_v0 *put = (void *)clr;
+	int ret;
 
 	KUNIT_EXPECT_EQ(t->test, args->i.type, NVIF_IOCTL_V0_MTHD);
 	switch (args->m.method) {
@@ -197,10 +249,26 @@ static int svm_kunit_ioctl(void *priv, void *data, u32 size, void **hack)
 		KUNIT_EXPECT_EQ(t->test, size,
 				struct_size(args, p.phys,
 					    args->p.size >> args->p.page));
-		return nvkm_vmm_pfn_map(vmm, args->p.page, args->p.addr,
-					args->p.size, args->p.phys);
+		svm_kunit_nowait(t, true);
+		ret = nvkm_vmm_pfn_map(vmm, args->p.page, args->p.addr,
+				       args->p.size, args->p.phys);
+		svm_kunit_nowait(t, false);
+		return ret;
 	case NVIF_VMM_V0_PFNCLR:
-		return svm_kunit_clear(t, clr->addr, clr->size);
+		return svm_kunit_clear(t, clr->page, clr->addr, clr->size);
+	case NVIF_VMM_V0_PFNGET:
+		t->gets++;
+		mutex_lock(&vmm->mutex.vmm);
+		ret = nvkm_vmm_pfn_get(vmm, get->page, get->addr, get->size);
+		mutex_unlock(&vmm->mutex.vmm);
+		svm_kunit_reclaim(t);
+		return ret;
+	case NVIF_VMM_V0_PFNPUT:
+		mutex_lock(&vmm->mutex.vmm);
+		ret = nvkm_vmm_pfn_put(vmm, put->addr, put->size);
+		mutex_unlock(&vmm->mutex.vmm);
+		KUNIT_EXPECT_EQ(t->test, ret, 0);
+		return ret;
 	case GP100_VMM_VN_FAULT_REPLAY:
 		t->replays++;
 		return 0;
@@ -293,6 +361,31 @@ static struct svm_kunit *svm_kunit_other(struct kunit *test)
 	return u;
 }
 
+/* Does a client's GPU have anything in one of its windows? */
+static bool svm_kunit_has_any(struct svm_kunit *t)
+{
+	struct nouveau_svm_window *window;
+	unsigned long addr, at = 0;
+	bool ret = false;
+
+	mutex_lock(&t->svmm->mutex);
+	mt_for_each(&t->svmm->windows, window, at, ULONG_MAX) {
+		for (addr = window->dma.start; addr < window->dma.end && !ret;) {
+			u8 page = *nouveau_svm_window_table(window, addr);
+
+			if (!page) {
+				addr = nouveau_svm_window_tables_end(window, addr,
+								     window->dma.end);
+				continue;
+			}
+			ret = nvkm_mmu_kunit_walk(t->gpu, addr).kind != KUNIT_NONE;
+			addr += BIT(page);
+		}
+	}
+	mutex_unlock(&t->svmm->mutex);
+	return ret;
+}
+
 static void svm_kunit_client_exit(struct svm_kunit *t)
 {
 	int i;
@@ -300,9 +393,9 @@ static void svm_kunit_client_exit(struct svm_kunit *t)
 	if (!t || !t->svmm)
 		return;
 	/* The process that ran the test is about to be gone, or is. */
-	for (i = 0; i < 500 && t->gpu->vmm->pd->refs[0] > 1; i++)
+	for (i = 0; i < 500 && svm_kunit_has_any(t); i++)
 		msleep(20);
-	KUNIT_EXPECT_EQ(t->test, t->gpu->vmm->pd->refs[0], 1);
+	KUNIT_EXPECT_FALSE(t->test, svm_kunit_has_any(t));
 	nouveau_svmm_fini(&t->svmm);
 }
 
@@ -618,6 +711,51 @@ static void test_anon(struct kunit *test)
 	expect_no_page(test, addr + SZ_4K);
 }
 
+/* Page tables are made while the notifier may run, and stay as long as the window. */
+static void test_tables(struct kunit *test)
+{
+	unsigned long addr = svm_kunit_mmap(test, NULL, SZ_16G, SZ_1M, RW,
+					    MAP_PRIVATE | MAP_FIXED);
+	unsigned long far = svm_kunit_mmap(test, NULL, SZ_16G + SZ_512M, SZ_1M, RW,
+					   MAP_PRIVATE | MAP_FIXED);
+	struct svm_kunit *t = test->priv;
+
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+	t->reclaim = addr;
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, far, FAULT_WRITE), 0);
+	KUNIT_EXPECT_EQ(test, t->reclaim, 0);
+	expect_no_page(test, addr);
+	expect_page(test, far, KUNIT_SMALL, NVKM_VMM_PFN_W);
+
+	/* It is the page itself: the fault finds another one there. */
+	KUNIT_ASSERT_EQ(test, vm_munmap(far, SZ_1M), 0);
+	expect_no_page(test, far);
+	KUNIT_EXPECT_TRUE(test, nouveau_svm_evict(t->svm));
+	KUNIT_EXPECT_EQ(test, t->gpu->vmm->pd->refs[0], 1);
+	addr += SZ_64K;
+	t->reclaim = addr;
+	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), -EFAULT);
+	KUNIT_EXPECT_EQ(test, t->reclaim, 0);
+	expect_no_page(test, addr);
+	/* Once they are there, none are made. */
+	t->reclaim = addr + SZ_8K;
+	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr + SZ_4K, FAULT_ATOMIC), 0);
+	KUNIT_EXPECT_GT(test, t->reclaim, 0);
+
+	/* A page of 2 MiB gives way to a page table, while a part of it goes. */
+	addr = ALIGN(svm_kunit_mmap(test, NULL, 0, SZ_4M, RW, MAP_PRIVATE), SZ_2M);
+	t->reclaim = 0;
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+	t->reclaim = addr + SZ_1M;
+	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr + SZ_4K, FAULT_ATOMIC), 0);
+	if (t->reclaim)
+		kunit_info(test, "no THP");
+	t->reclaim = 0;
+	KUNIT_EXPECT_EQ(test, nvkm_mmu_kunit_walk(t->gpu, addr + SZ_4K).kind,
+			KUNIT_SMALL);
+	expect_no_page(test, addr + SZ_1M);
+}
+
 static void test_read_only(struct kunit *test)
 {
 	unsigned long addr = svm_kunit_mmap(test, NULL, 0, SZ_1M, PROT_READ,
@@ -668,6 +806,29 @@ static void test_atomic(struct kunit *test)
 		kunit_info(test, "a THP");
 	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr, FAULT_ATOMIC), 0);
 	KUNIT_EXPECT_EQ(test, nvkm_mmu_kunit_walk(t->gpu, addr).kind, KUNIT_SMALL);
+}
+
+/* An atomic access by one SVMM is none by another one of the same process. */
+static void test_exclusive_owner(struct kunit *test)
+{
+	unsigned long addr = svm_kunit_mmap(test, NULL, 0, SZ_1M, RW, MAP_PRIVATE);
+	struct svm_kunit *t = test->priv, *u = svm_kunit_other(test);
+	struct mmu_interval_notifier *mine, *others;
+	unsigned long seq, other_seq;
+	u32 x = 1;
+
+	KUNIT_ASSERT_EQ(test, copy_to_user((void __user *)addr, &x, 4), 0);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault_of(u, addr, FAULT_WRITE), 0);
+	mine = &((struct nouveau_svm_window *)mtree_load(&t->svmm->windows, addr))->notifier;
+	others = &((struct nouveau_svm_window *)mtree_load(&u->svmm->windows, addr))->notifier;
+	seq = mmu_interval_read_begin(mine);
+	other_seq = mmu_interval_read_begin(others);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_ATOMIC), 0);
+	KUNIT_EXPECT_FALSE(test, mmu_interval_read_retry(mine, seq));
+	KUNIT_EXPECT_TRUE(test, mmu_interval_read_retry(others, other_seq));
+	KUNIT_EXPECT_TRUE(test, svm_kunit_has(t, addr));
+	KUNIT_EXPECT_FALSE(test, svm_kunit_has(u, addr));
 }
 
 /* What nouveau itself migrates is taken from the GPU before it is copied. */
@@ -1111,6 +1272,7 @@ static void test_unbind(struct kunit *test)
 	svm_kunit_mmap(test, NULL, addr + NOUVEAU_SVM_WINDOW, SZ_1M, RW,
 		       MAP_PRIVATE | MAP_FIXED);
 	WRITE_ONCE(t->gpu->fail, 0);
+	t->gets = 0;
 	svm_kunit_faults(test, 1, (struct nouveau_svm_fault []) {
 		FAULT(0x1000, addr + NOUVEAU_SVM_WINDOW, WRITE),
 	});
@@ -1120,7 +1282,7 @@ static void test_unbind(struct kunit *test)
 	t->svm = NULL;
 	KUNIT_EXPECT_LT(test, jiffies - then, 4 * HZ);
 	WRITE_ONCE(t->gpu->fail, -1);
-	KUNIT_EXPECT_GT(test, t->maps, 1);
+	KUNIT_EXPECT_GT(test, t->gets, 1);
 	KUNIT_EXPECT_EQ(test, t->replays, 0);
 	KUNIT_EXPECT_EQ(test, t->cancels, 0);
 	expect_no_page(test, addr);
@@ -1392,7 +1554,7 @@ static void test_evict_iova(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, dma_set_mask(t->pci, DMA_BIT_MASK(64)), 0);
 }
 
-/* Windows are the device's, whoever has them; what a fault is using stays. */
+/* Windows are the device's, whoever has them; what a fault is using goes last. */
 static void test_evict_shared(struct kunit *test)
 {
 	const unsigned long size = NOUVEAU_SVM_WINDOW;
@@ -1416,26 +1578,42 @@ static void test_evict_shared(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, svm_kunit_has(u, addr));
 	KUNIT_EXPECT_TRUE(test, svm_kunit_has(u, addr + size));
 
-	/* There is one window, and a fault in it. */
+	/* One window has a fault in it that waits: another one goes, */
+	svm_kunit_wait(test, gate, FAULT(0x2000, far + SZ_4K, READ));
+	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr + size, FAULT_WRITE), 0);
+	expect_no_page(test, addr);
+	KUNIT_EXPECT_NOT_NULL(test, mtree_load(&u->svmm->windows, far));
+	KUNIT_EXPECT_EQ(test, t->svm->nr_windows, 2);
+
+	/* but if there is none, this one. The fault is not lost. */
 	t->svm->max_windows = 1;
 	KUNIT_EXPECT_TRUE(test, nouveau_svm_evict(t->svm));
-	KUNIT_EXPECT_FALSE(test, svm_kunit_has(u, addr + size));
-	svm_kunit_wait(test, gate, FAULT(0x2000, far + SZ_4K, READ));
-	expect_no_page(test, addr);
-	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), -ENOSPC);
+	expect_no_page(test, addr + size);
+	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
+	KUNIT_EXPECT_NULL(test, mtree_load(&u->svmm->windows, far));
+	KUNIT_EXPECT_EQ(test, t->svm->nr_windows, 1);
+	KUNIT_EXPECT_TRUE(test, READ_ONCE(gate->waiting));
 	complete_all(&gate->go);
 	flush_workqueue(t->svm->wq);
 	KUNIT_EXPECT_TRUE(test, svm_kunit_has(u, far + SZ_4K));
+	KUNIT_EXPECT_EQ(test, t->cancels, 0);
+	expect_no_page(test, addr);
+	KUNIT_EXPECT_EQ(test, t->svm->nr_windows, 1);
 
 	/* The same where it is not the first one. */
 	svm_kunit_wait(test, gate, FAULT(0x2000, far + SZ_4K + SZ_8K, READ));
-	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), -ENOSPC);
-	KUNIT_EXPECT_TRUE(test, svm_kunit_has(u, far + SZ_4K));
+	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+	KUNIT_EXPECT_FALSE(test, svm_kunit_has(u, far + SZ_4K));
+	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
 	complete_all(&gate->go);
 	flush_workqueue(t->svm->wq);
 	KUNIT_EXPECT_TRUE(test, svm_kunit_has(u, far + SZ_4K + SZ_8K));
+	KUNIT_EXPECT_EQ(test, t->cancels, 0);
+	KUNIT_EXPECT_EQ(test, u->svmm->nr_dead, 0);
 	KUNIT_EXPECT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
-	KUNIT_EXPECT_FALSE(test, svm_kunit_has(u, far + SZ_4K));
+	KUNIT_EXPECT_FALSE(test, svm_kunit_has(u, far + SZ_4K + SZ_8K));
 	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
 
 	/* With its client all of a process's windows go. */
@@ -1615,8 +1793,10 @@ KUNIT_ARRAY_PARAM(svm_kunit_windows, svm_kunit_windows, svm_kunit_windows_desc);
 
 static struct kunit_case svm_kunit_cases[] = {
 	KUNIT_CASE(test_anon),
+	KUNIT_CASE(test_tables),
 	KUNIT_CASE(test_read_only),
 	KUNIT_CASE(test_atomic),
+	KUNIT_CASE(test_exclusive_owner),
 	KUNIT_CASE(test_migrate),
 	KUNIT_CASE(test_errors),
 	KUNIT_CASE(test_device),

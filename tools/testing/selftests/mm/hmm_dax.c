@@ -19,6 +19,9 @@
  *				-m devdax -a ...) and hold 512 pages, 8 PMDs (of
  *				more than 64 MiB: 2) and 2 PUDs
  *
+ *   HMM_DAX_RO		a file of 8 MiB or more on a read-only file system
+ *				with DAX (erofs)
+ *
  * What is not named is skipped. Anonymous memory, THP and hugetlb go through
  * the same tests as controls.
  */
@@ -41,6 +44,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 /*
  * This is a private UAPI to the kernel test module so it isn't exported
@@ -721,6 +725,129 @@ TEST_F_TIMEOUT(hmm_dax, write_after_read, 300)
 		ASSERT_LE(taken, expected + NOISE);
 		ASSERT_EQ(differs(map, n * self->page, i * part, 10), -1);
 	}
+}
+
+#define HALF		(WINDOW / 2)
+
+/*
+ * What the second of two processes does with a mapping that it inherits: its
+ * device reads the start, writes the end, and loses its first leaf. Returns the
+ * number of the step that failed, or 0.
+ */
+static int other_process(char *map, size_t size, size_t leaf, char *buf)
+{
+	size_t npages = HALF / psize();
+	int fd = open("/dev/hmm_dmirror0", O_RDWR);
+
+	if (fd < 0)
+		return 1;
+	if (dmirror(fd, HMM_DMIRROR_READ, map, buf, npages) ||
+	    differs(buf, HALF, 0, 11) != -1)
+		return 2;
+	fill(buf, HALF, size - HALF, 12);
+	if (dmirror(fd, HMM_DMIRROR_WRITE, map + size - HALF, buf, npages))
+		return 3;
+	if (munmap(map, leaf))
+		return 4;
+	if (dmirror(fd, HMM_DMIRROR_READ, map, buf, 1) != -EFAULT)
+		return 5;
+	return 0;
+}
+
+/* Each of two processes has a device that mirrors the same memory. */
+TEST_F_TIMEOUT(hmm_dax, two_processes, 300)
+{
+	size_t n = HALF / self->page;
+	int status;
+	char *buf;
+	pid_t pid;
+
+	if (self->fd < 0)
+		SKIP(return, "not for this memory");
+	buf = resident(HALF);
+	ASSERT_NE(buf, NULL);
+	fill(self->buf, HALF, 0, 11);
+	ASSERT_EQ(dmirror(self->dmirror, HMM_DMIRROR_WRITE, self->map,
+			  self->buf, n), 0);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid)
+		_exit(other_process(self->map, self->size, self->leaf, buf));
+
+	/* Whatever that one does, this one's device sees its bytes. */
+	do {
+		ASSERT_EQ(dmirror(self->dmirror, HMM_DMIRROR_READ, self->map,
+				  self->buf, n), 0);
+		ASSERT_EQ(differs(self->buf, HALF, 0, 11), -1);
+	} while (!waitpid(pid, &status, WNOHANG));
+	ASSERT_EQ(status, 0)
+		TH_LOG("the other process: step %d", WEXITSTATUS(status));
+
+	ASSERT_EQ(snapshot_differs(self->dmirror, self->map, self->perm,
+				   self->leaf / self->page,
+				   HMM_DMIRROR_PROT_WRITE | self->leaf_flag), -1);
+	ASSERT_EQ(dmirror(self->dmirror, HMM_DMIRROR_READ,
+			  self->map + self->size - HALF, self->buf, n), 0);
+	ASSERT_EQ(differs(self->buf, HALF, self->size - HALF, 12), -1);
+}
+
+/*
+ * A file that nobody can write: the device reads it, and writes only what a
+ * private mapping has made of it.
+ */
+TEST(read_only_file)
+{
+	const char *where = getenv("HMM_DAX_RO");
+	size_t page = psize(), size = 4 * WINDOW, n = WINDOW / page;
+	char *map, *buf, *file;
+	unsigned char *perm;
+	int fd, dev;
+	size_t i;
+
+	if (!where)
+		SKIP(return, "not for this memory: HMM_DAX_RO is not set");
+	dev = open("/dev/hmm_dmirror0", O_RDWR);
+	if (dev < 0)
+		SKIP(return, "no /dev/hmm_dmirror0: modprobe test_hmm");
+	fd = open(where, O_RDONLY);
+	ASSERT_GE(fd, 0)
+		TH_LOG("%s: %s", where, strerror(errno));
+	buf = resident(WINDOW);
+	ASSERT_NE(buf, NULL);
+	file = resident(WINDOW);
+	ASSERT_NE(file, NULL);
+	perm = (unsigned char *)resident(size / page);
+	ASSERT_NE(perm, NULL);
+
+	map = reserve(size, pmd_size() ?: page, 0);
+	ASSERT_NE(map, NULL);
+	ASSERT_EQ(mmap(map, size, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0),
+		  map);
+	for (i = 0; i < size; i += WINDOW) {
+		ASSERT_EQ(dmirror(dev, HMM_DMIRROR_READ, map + i, buf, n), 0);
+		ASSERT_EQ(pread(fd, file, WINDOW, i), (ssize_t)WINDOW);
+		ASSERT_EQ(memcmp(buf, file, WINDOW), 0);
+	}
+	ASSERT_EQ(dmirror(dev, HMM_DMIRROR_SNAPSHOT, map, perm, size / page),
+		  0);
+	for (i = 0; i < size / page; i++)
+		ASSERT_EQ(perm[i] & (HMM_DMIRROR_PROT_READ |
+				     HMM_DMIRROR_PROT_WRITE),
+			  HMM_DMIRROR_PROT_READ);
+	ASSERT_EQ(dmirror(dev, HMM_DMIRROR_WRITE, map, buf, 1), -EPERM);
+
+	ASSERT_EQ(mmap(map, size, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_FIXED, fd, 0), map);
+	fill(buf, WINDOW, 0, 13);
+	ASSERT_EQ(dmirror(dev, HMM_DMIRROR_WRITE, map, buf, n), 0);
+	ASSERT_EQ(differs(map, WINDOW, 0, 13), -1);
+	ASSERT_EQ(dmirror(dev, HMM_DMIRROR_READ, map + WINDOW, buf, n), 0);
+	ASSERT_EQ(pread(fd, file, WINDOW, WINDOW), (ssize_t)WINDOW);
+	ASSERT_EQ(memcmp(buf, file, WINDOW), 0);
+	ASSERT_EQ(pread(fd, file, WINDOW, 0), (ssize_t)WINDOW);
+	ASSERT_NE(memcmp(file, map, WINDOW), 0);
+	close(fd);
+	close(dev);
 }
 
 TEST_HARNESS_MAIN

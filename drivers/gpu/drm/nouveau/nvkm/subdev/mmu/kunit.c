@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * KUnit tests of the interface by which SVM maps pfns: nvkm_vmm_pfn_map() and
- * nvkm_vmm_pfn_unmap(), with the page tables of gp100 and what came after it.
+ * KUnit tests of the interface by which SVM maps pfns: nvkm_vmm_pfn_get() and
+ * nvkm_vmm_pfn_put() make and free page tables, nvkm_vmm_pfn_map() and
+ * nvkm_vmm_pfn_unmap() write them, those of gp100 and what came after it.
  *
  * The page tables are in ordinary memory, and nvkm_mmu_kunit_walk() reads them
  * as the GPU would. What that cannot show is whether a GPU agrees: the bits are
@@ -26,6 +27,7 @@ struct vmm_kunit_mem {
 	struct list_head head;
 	u64 addr;
 	u32 size;
+	unsigned int users;
 	u32 data[];
 };
 
@@ -65,11 +67,22 @@ static u64 vmm_kunit_mem_size(struct nvkm_memory *memory)
 
 static void __iomem *vmm_kunit_mem_acquire(struct nvkm_memory *memory)
 {
+	struct vmm_kunit_mem *mem = vmm_kunit_mem(memory);
+
+	if (!mem->users++ && mem->gpu->nowait)
+		mem->gpu->waits++;
+	return NULL;
+}
+
+static void __iomem *vmm_kunit_mem_acquire_nowait(struct nvkm_memory *memory)
+{
+	vmm_kunit_mem(memory)->users++;
 	return NULL;
 }
 
 static void vmm_kunit_mem_release(struct nvkm_memory *memory)
 {
+	vmm_kunit_mem(memory)->users--;
 }
 
 static const struct nvkm_memory_func vmm_kunit_mem_func = {
@@ -78,6 +91,7 @@ static const struct nvkm_memory_func vmm_kunit_mem_func = {
 	.addr = vmm_kunit_mem_addr,
 	.size = vmm_kunit_mem_size,
 	.acquire = vmm_kunit_mem_acquire,
+	.acquire_nowait = vmm_kunit_mem_acquire_nowait,
 	.release = vmm_kunit_mem_release,
 };
 
@@ -112,11 +126,7 @@ static int vmm_kunit_memory_new(struct nvkm_instmem *imem, u32 size, u32 align,
 	if (gpu->fail > 0)
 		gpu->fail--;
 
-	if (mutex_is_locked(&gpu->mmu->ptp.mutex) ||
-	    mutex_is_locked(&gpu->mmu->ptc.mutex))
-		gpu->locked++;
-
-	mem = kmalloc_flex(*mem, data, size / 4, NVKM_MMU_GFP);
+	mem = kmalloc_flex(*mem, data, size / 4);
 	if (!mem)
 		return -ENOMEM;
 	nvkm_instobj_ctor(&vmm_kunit_mem_func, imem, &mem->base);
@@ -126,6 +136,7 @@ static int vmm_kunit_memory_new(struct nvkm_instmem *imem, u32 size, u32 align,
 	mem->addr = gpu->next_addr;
 	gpu->next_addr += ALIGN(size, SZ_4K) + SZ_4K;
 	mem->size = size;
+	mem->users = 0;
 	memset(mem->data, 0xa5, size);
 	list_add(&mem->head, &gpu->mem);
 	*pmemory = &mem->base.memory;
@@ -400,8 +411,8 @@ static u64 vmm_kunit_pfn(struct vmm_kunit *t, u8 shift, int i, u64 flags)
 	return addr | flags;
 }
 
-/* Map @nr pages in a row; t->pfn is as nvkm_vmm_pfn_map() leaves it. */
-static int vmm_kunit_map(struct vmm_kunit *t, u8 shift, u64 addr, int nr, u64 flags)
+/* Write entries for @nr pages in a row, whose page tables are there. */
+static int vmm_kunit_write(struct vmm_kunit *t, u8 shift, u64 addr, int nr, u64 flags)
 {
 	struct nvkm_vmm *vmm = t->gpu->vmm;
 	int i;
@@ -411,8 +422,15 @@ static int vmm_kunit_map(struct vmm_kunit *t, u8 shift, u64 addr, int nr, u64 fl
 	return nvkm_vmm_pfn_map(vmm, shift, addr, (u64)nr << shift, t->pfn);
 }
 
-/* Unmap. At the last flush all entries are gone; until then each is either as it
- * was or not there, and nothing else.
+/* Make page tables, and map @nr pages in a row. */
+static int vmm_kunit_map(struct vmm_kunit *t, u8 shift, u64 addr, int nr, u64 flags)
+{
+	return nvkm_vmm_pfn_get(t->gpu->vmm, shift, addr, (u64)nr << shift) ?:
+	       vmm_kunit_write(t, shift, addr, nr, flags);
+}
+
+/* Free page tables. At the last flush all entries are gone; until then each is either
+ * as it was or not there, and nothing else.
  */
 static void vmm_kunit_unmap(struct kunit *test, u64 addr, u64 size)
 {
@@ -422,7 +440,7 @@ static void vmm_kunit_unmap(struct kunit *test, u64 addr, u64 size)
 	t->gpu->gone_start = addr;
 	t->gpu->gone_limit = addr + size;
 	t->gpu->flushes = 0;
-	KUNIT_EXPECT_EQ(test, nvkm_vmm_pfn_unmap(vmm, addr, size), 0);
+	KUNIT_EXPECT_EQ(test, nvkm_vmm_pfn_put(vmm, addr, size), 0);
 	t->gpu->gone_limit = 0;
 	KUNIT_EXPECT_EQ(test, t->gpu->bad_flushes, 0);
 	if (t->gpu->flushes)
@@ -652,32 +670,26 @@ static void test_edge(struct kunit *test)
 	u64 edge = ALIGN_DOWN(UNMANAGED, SZ_2M);
 	u64 limit = UNMANAGED + UNMANAGED_SIZE;
 	struct vmm_kunit *t = test->priv;
-	int i;
 
-	for (i = 0; i < ARRAY_SIZE(t->pfn); i++)
-		t->pfn[i] = ~0ULL;
 	KUNIT_EXPECT_EQ(test, vmm_kunit_map(t, 21, edge - SZ_2M, 4, HOST_W), -EINVAL);
-	KUNIT_EXPECT_TRUE(test, t->pfn[0] & NVKM_VMM_PFN_V);
-	for (i = 1; i < 4; i++)
-		KUNIT_EXPECT_EQ(test, t->pfn[i], NVKM_VMM_PFN_NONE);
-	for (; i < ARRAY_SIZE(t->pfn); i++)
-		KUNIT_EXPECT_EQ(test, t->pfn[i], ~0ULL);
+	expect_empty(test);
+	expect_none(test, edge - SZ_2M, SZ_8M);
+	KUNIT_EXPECT_EQ(test, vmm_kunit_map(t, 21, edge, 1, HOST_W), -EINVAL);
+	KUNIT_EXPECT_EQ(test, vmm_kunit_map(t, 21, edge - SZ_2M, 1, HOST_W), 0);
 	expect_mapped(test, 21, edge - SZ_2M, 1, HOST_W);
-	expect_none(test, edge, SZ_8M);
 
 	/* From the other side: what fits behind the edge is mapped. */
 	KUNIT_EXPECT_EQ(test, vmm_kunit_map(t, 21, ALIGN_DOWN(limit, SZ_2M), 2,
 					    HOST_W), -EINVAL);
-	KUNIT_EXPECT_EQ(test, t->pfn[0], NVKM_VMM_PFN_NONE);
-	KUNIT_EXPECT_TRUE(test, t->pfn[1] & NVKM_VMM_PFN_V);
-	expect_none(test, ALIGN_DOWN(limit, SZ_2M), SZ_2M);
+	expect_none(test, ALIGN_DOWN(limit, SZ_2M), SZ_4M);
+	KUNIT_EXPECT_EQ(test, vmm_kunit_map(t, 21, ALIGN(limit, SZ_2M), 1, HOST_W), 0);
 	expect_mapped(test, 21, ALIGN(limit, SZ_2M), 1, HOST_W);
 
 	/* Small ones fit up to it. */
 	KUNIT_EXPECT_EQ(test, vmm_kunit_map(t, 12, UNMANAGED - SZ_4K, 2, HOST_W),
 			-EINVAL);
-	KUNIT_EXPECT_TRUE(test, t->pfn[0] & NVKM_VMM_PFN_V);
-	KUNIT_EXPECT_EQ(test, t->pfn[1], NVKM_VMM_PFN_NONE);
+	expect_none(test, UNMANAGED - SZ_4K, SZ_8K);
+	KUNIT_EXPECT_EQ(test, vmm_kunit_map(t, 12, UNMANAGED - SZ_4K, 1, HOST_W), 0);
 	expect_mapped(test, 12, UNMANAGED - SZ_4K, 1, HOST_W);
 	vmm_kunit_unmap(test, edge - SZ_2M, limit + SZ_4M - edge);
 	expect_empty(test);
@@ -716,8 +728,6 @@ static void test_no_memory(struct kunit *test)
 			t->gpu->fail = -1;
 			if (ret) {
 				KUNIT_EXPECT_EQ(test, ret, -ENOMEM);
-				KUNIT_EXPECT_EQ(test, t->pfn[0], NVKM_VMM_PFN_NONE);
-				KUNIT_EXPECT_EQ(test, t->pfn[1], NVKM_VMM_PFN_NONE);
 				KUNIT_EXPECT_EQ(test, vmm_kunit_vmas(t), vmas);
 				expect_none(test, addr, size);
 			} else {
@@ -733,54 +743,112 @@ static void test_no_memory(struct kunit *test)
 	}
 }
 
-struct vmm_kunit_allocs {
+struct vmm_kunit_call {
+	struct work_struct work;
+	struct completion done;
+	struct vmm_kunit *t;
 	struct task_struct *task;
-	unsigned int nr, reserves;
+	bool map;
+	int ret;
+	unsigned int allocs;
 };
 
 static void vmm_kunit_kmalloc(void *data, unsigned long call_site, const void *ptr,
 			      size_t bytes_req, size_t bytes_alloc, gfp_t gfp, int node)
 {
-	struct vmm_kunit_allocs *allocs = data;
+	struct vmm_kunit_call *call = data;
 
-	if (current != allocs->task || !(current->flags & PF_MEMALLOC))
-		return;
-	allocs->nr++;
-	if (!(gfp & __GFP_NOMEMALLOC))
-		allocs->reserves++;
+	if (current == READ_ONCE(call->task))
+		call->allocs++;
+}
+
+static void vmm_kunit_call_work(struct work_struct *work)
+{
+	struct vmm_kunit_call *call = container_of(work, typeof(*call), work);
+	struct vmm_kunit *t = call->t;
+	struct nvkm_vmm *vmm = t->gpu->vmm;
+
+	WRITE_ONCE(call->task, current);
+	t->gpu->nowait = true;
+	if (call->map)
+		call->ret = vmm_kunit_write(t, 12, BASE + SZ_2M - SZ_8K, 4, HOST_W) ?:
+			    vmm_kunit_write(t, 21, BASE + SZ_4M, 2, VRAM);
+	else
+		call->ret = nvkm_vmm_pfn_unmap(vmm, 12, BASE + SZ_2M - SZ_4K, SZ_8K) ?:
+			    nvkm_vmm_pfn_unmap(vmm, 21, BASE + SZ_4M, SZ_2M);
+	t->gpu->nowait = false;
+	WRITE_ONCE(call->task, NULL);
+	complete(&call->done);
+}
+
+/* Write entries while somebody holds every mutex under which memory is allocated. */
+static void vmm_kunit_call(struct kunit *test, struct vmm_kunit_call *call, bool map)
+{
+	struct vmm_kunit *t = test->priv;
+	struct nvkm_vmm *vmm = t->gpu->vmm;
+
+	init_completion(&call->done);
+	call->map = map;
+	mutex_lock(&vmm->mutex.vmm);
+	mutex_lock(&vmm->mutex.ref);
+	mutex_lock(&vmm->mutex.map);
+	mutex_lock(&t->gpu->mmu->ptp.mutex);
+	mutex_lock(&t->gpu->mmu->ptc.mutex);
+	queue_work(system_dfl_wq, &call->work);
+	KUNIT_EXPECT_TRUE(test, wait_for_completion_timeout(&call->done, 10 * HZ));
+	mutex_unlock(&t->gpu->mmu->ptc.mutex);
+	mutex_unlock(&t->gpu->mmu->ptp.mutex);
+	mutex_unlock(&vmm->mutex.map);
+	mutex_unlock(&vmm->mutex.ref);
+	mutex_unlock(&vmm->mutex.vmm);
+	flush_work(&call->work);
+	KUNIT_EXPECT_EQ(test, call->ret, 0);
 }
 
 /*
- * What is allocated under the locks of SVM's notifier does not wait for reclaim, nor
- * is it taken from the reserves; and page tables are not allocated under a lock that
- * the notifier takes for those of all VMMs.
+ * What a notifier does, and what is done under its locks, waits for nobody who waits
+ * for memory, which may be waiting for the notifier.
  */
-static void test_reclaim(struct kunit *test)
+static void test_notifier(struct kunit *test)
 {
-	struct vmm_kunit_allocs allocs = { .task = current };
+	struct vmm_kunit_call *call = kunit_kzalloc(test, sizeof(*call), GFP_KERNEL);
 	struct vmm_kunit *t = test->priv;
-	struct nvkm_mmu_pt *pt;
+	struct nvkm_vmm *vmm = t->gpu->vmm;
 
-	if (register_trace_kmalloc(vmm_kunit_kmalloc, &allocs))
+	KUNIT_ASSERT_NOT_NULL(test, call);
+	INIT_WORK(&call->work, vmm_kunit_call_work);
+	call->t = t;
+	if (register_trace_kmalloc(vmm_kunit_kmalloc, call))
 		kunit_skip(test, "no tracepoints");
-	KUNIT_EXPECT_EQ(test, vmm_kunit_map(t, 12, BASE, 8, HOST), 0);
-	/* Page tables, and the region that is mapped. */
-	KUNIT_EXPECT_GT(test, allocs.nr, 4);
-	allocs.nr = 0;
-	vmm_kunit_unmap(test, BASE + SZ_4K, SZ_4K);
-	/* The regions on both sides. */
-	KUNIT_EXPECT_GT(test, allocs.nr, 0);
-	vmm_kunit_unmap(test, BASE, SZ_32K);
-	unregister_trace_kmalloc(vmm_kunit_kmalloc, &allocs);
-	tracepoint_synchronize_unregister();
-	KUNIT_EXPECT_EQ(test, allocs.reserves, 0);
 
-	/* A small one is part of another one, which is not in the cache either. */
-	nvkm_mmu_ptc_dump(t->gpu->mmu);
-	pt = nvkm_mmu_ptc_get(t->gpu->mmu, 0x100, 0x100, true);
-	KUNIT_EXPECT_NOT_NULL(test, pt);
-	nvkm_mmu_ptc_put(t->gpu->mmu, false, &pt);
-	KUNIT_EXPECT_EQ(test, t->gpu->locked, 0);
+	KUNIT_EXPECT_EQ(test, nvkm_vmm_pfn_get(vmm, 12, BASE, SZ_4M), 0);
+	KUNIT_EXPECT_EQ(test, nvkm_vmm_pfn_get(vmm, 21, BASE + SZ_4M, SZ_4M), 0);
+	expect_none(test, BASE, SZ_8M);
+	t->gpu->flushes = 0;
+	vmm_kunit_call(test, call, true);
+	KUNIT_EXPECT_GT(test, t->gpu->flushes, 0);
+	expect_none(test, BASE, SZ_2M - SZ_8K);
+	expect_mapped(test, 12, BASE + SZ_2M - SZ_8K, 4, HOST_W);
+	expect_none(test, BASE + SZ_2M + SZ_8K, SZ_2M - SZ_8K);
+	expect_mapped(test, 21, BASE + SZ_4M, 2, VRAM);
+
+	t->gpu->gone_start = BASE + SZ_2M - SZ_4K;
+	t->gpu->gone_limit = BASE + SZ_2M + SZ_4K;
+	vmm_kunit_call(test, call, false);
+	KUNIT_EXPECT_TRUE(test, t->gpu->gone);
+	t->gpu->gone_limit = 0;
+	expect_mapped(test, 12, BASE + SZ_2M - SZ_8K, 1, HOST_W);
+	expect_none(test, BASE + SZ_2M - SZ_4K, SZ_8K);
+	EXPECT_KIND(test, BASE + SZ_2M + SZ_4K, KUNIT_SMALL);
+	expect_none(test, BASE + SZ_4M, SZ_2M);
+	EXPECT_KIND(test, BASE + SZ_4M + SZ_2M, KUNIT_LARGE);
+	KUNIT_EXPECT_EQ(test, call->allocs, 0);
+	KUNIT_EXPECT_EQ(test, t->gpu->waits, 0);
+
+	unregister_trace_kmalloc(vmm_kunit_kmalloc, call);
+	tracepoint_synchronize_unregister();
+	vmm_kunit_unmap(test, BASE, SZ_8M);
+	expect_empty(test);
 }
 
 /* Anything in any order, compared with what it should be. */
@@ -851,7 +919,7 @@ static struct kunit_case vmm_kunit_cases[] = {
 	KUNIT_CASE_PARAM(test_holes, vmm_kunit_gen_gen_params),
 	KUNIT_CASE_PARAM(test_edge, vmm_kunit_gen_gen_params),
 	KUNIT_CASE_PARAM(test_no_memory, vmm_kunit_gen_gen_params),
-	KUNIT_CASE_PARAM(test_reclaim, vmm_kunit_gen_gen_params),
+	KUNIT_CASE_PARAM(test_notifier, vmm_kunit_gen_gen_params),
 	KUNIT_CASE_PARAM(test_random, vmm_kunit_gen_gen_params),
 	{}
 };

@@ -12,7 +12,8 @@ struct kunit;
  * @dev: what DMA is mapped for
  * @mem: the page tables that there are
  * @fail: this many page tables can still be allocated; negative for any number
- * @locked: page tables that were allocated under a mutex of the cache of them
+ * @nowait: memory must not be allocated
+ * @waits: how often an access to a page table could have done so all the same
  * @flushes: TLB flushes so far
  * @gone_start: first address, in bytes, of what is being unmapped
  * @gone_limit: its end
@@ -24,7 +25,8 @@ struct nvkm_mmu_kunit {
 	struct device *dev;
 	struct list_head mem;
 	int fail;
-	unsigned int locked;
+	bool nowait;
+	unsigned int waits;
 	unsigned int flushes;
 	u64 gone_start, gone_limit;
 	bool gone;
