@@ -18,7 +18,6 @@
  *				of a page, a PMD, a PUD (ndctl create-namespace
  *				-m devdax -a ...) and hold 512 pages, 8 PMDs (of
  *				more than 64 MiB: 2) and 2 PUDs
- *
  *   HMM_DAX_RO		a file of 8 MiB or more on a read-only file system
  *				with DAX (erofs)
  *
