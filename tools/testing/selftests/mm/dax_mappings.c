@@ -573,6 +573,75 @@ TEST_F_TIMEOUT(reflink, races, 60)
 	ASSERT_EQ(warned(), self->warned);
 }
 
+/* A thread that maps the start of a file, reads it, and unmaps it. */
+struct unmapper {
+	pthread_t thread;
+	int fd;
+	size_t skew;
+	bool *stop;
+	unsigned int rounds;
+};
+
+/*
+ * munmap() has given up its mapping of the file long before it is done with the
+ * anonymous memory behind it: until then it keeps its reference to the folio.
+ */
+static void *unmapper(void *arg)
+{
+	size_t anon = 1024 * PAGE, i;
+	struct unmapper *u = arg;
+	char *p, *end;
+
+	while (!__atomic_load_n(u->stop, __ATOMIC_RELAXED)) {
+		p = map_file(u->fd, pmd_size(), pmd_size() + anon, u->skew);
+		if (p == MAP_FAILED)
+			break;
+		end = p + pmd_size();
+		if (mmap(end, anon, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != end)
+			break;
+		madvise(end, anon, MADV_NOHUGEPAGE);
+		for (i = 0; i < anon; i += PAGE)
+			end[i] = 1;
+		load(p);
+		munmap(p, pmd_size() + anon);
+		u->rounds++;
+	}
+	return NULL;
+}
+
+static void write_while_unmapped(struct __test_metadata *_metadata,
+				 FIXTURE_DATA(reflink) *self, size_t skew)
+{
+	bool stop = false;
+	struct unmapper u = { .fd = self->fd[0], .skew = skew, .stop = &stop };
+	time_t end;
+	char *buf;
+
+	buf = malloc(PAGE);
+	ASSERT_NE(buf, NULL);
+	fill(buf, PAGE, 0, 5);
+	ASSERT_EQ(pthread_create(&u.thread, NULL, unmapper, &u), 0);
+	for (end = time(NULL) + 4; time(NULL) < end;) {
+		EXPECT_EQ(pwrite(self->fd[0], buf, PAGE, 0), (ssize_t)PAGE);
+		EXPECT_EQ(ioctl(self->fd[0], FICLONE, self->fd[1]), 0);
+	}
+	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+	pthread_join(u.thread, NULL);
+	ASSERT_GT(u.rounds, 0);
+	ASSERT_EQ(warned(), self->warned);
+}
+
+TEST_F(reflink, unmap_race_pages)
+{
+	write_while_unmapped(_metadata, self, PAGE);
+}
+
+TEST_F(reflink, unmap_race_large)
+{
+	write_while_unmapped(_metadata, self, 0);
+}
+
 /*
  * A thread that maps a file by pages, and has it forget them: in step with the
  * others, so that they all have the same page at the same time.
