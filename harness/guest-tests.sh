@@ -58,27 +58,20 @@ hmm_dma_destroy() {
 		./hmm_dma $(printf -- '-r hmm_dma.%s.namespace ' xfs_pmd devdax_pte devdax_pmd devdax_pud) && modprobe -r test_hmm_dma'"
 }
 
-# For a device without an IOMMU, and for the nvme controller, which has one and
-# memory that it reaches by its bus address.
-hmm_dma_kunit() {
-	P2PDMA=yes in_guest "$1" 300 "nvme=\$(p2pmem) && nvme=\${nvme%/p2pmem/*} &&
-		modprobe kunit enable=1 autorun=1 &&
+# KUnit suites without a device of their own, by module: each prints what a guest runs.
+# Those of the window are for a device without an IOMMU, and for the nvme controller,
+# which has one and memory that it reaches by its bus address.
+run_hmm_dma() {
+	echo "nvme=\$(p2pmem) && nvme=\${nvme%/p2pmem/*} && modprobe kunit enable=1 autorun=1 &&
 		{ iommu-balance -u modprobe hmm_dma_kunit pci=\${nvme##*/}; balanced=\$?; } &&
 		kunit-results hmm_dma hmm_dma_iommu && [ \$balanced = 0 ]"
 }
-
-# What needs no device: the record of a window, and the IOMMU's mapping by units. Of
-# the latter, CONFIG_IOMMU_DEBUG_PAGEALLOC cannot stand the last address.
-hmm_blocks_kunit() {
-	in_guest "$1" 300 "modprobe kunit enable=1 autorun=1 && modprobe hmm_blocks_kunit && kunit-results hmm_blocks"
-}
-iommu_units_kunit() {
-	in_guest "$1" 300 "modprobe kunit enable=1 autorun=1 && modprobe iommu_units_kunit && kunit-results iommu_units"
-}
+run_hmm_blocks() { echo "modprobe kunit enable=1 autorun=1 && modprobe hmm_blocks_kunit && kunit-results hmm_blocks"; }
+run_iommu_units() { echo "modprobe kunit enable=1 autorun=1 && modprobe iommu_units_kunit && kunit-results iommu_units"; }
 
 # No GPU in there: the suites of page tables, and of faults on mappings of DAX.
-nouveau_kunit() {
-	in_guest "$1" 600 "dax-storage && dax=\$(dax-list svm) || exit
+run_nouveau() {
+	echo "dax-storage && dax=\$(dax-list svm) || exit
 		edu=\$(grep -lx 0x11e8 /sys/bus/pci/devices/*/device) && edu=\${edu%/device}
 		echo always >/sys/kernel/mm/transparent_hugepage/enabled
 		modprobe kunit enable=1 autorun=1 && modprobe nouveau svm_kunit_pci=\${edu##*/} svm_kunit_dax=\$dax &&
@@ -88,14 +81,50 @@ nouveau_kunit() {
 }
 
 # drm_gpusvm: first for a device without an IOMMU, then for edu, which has one.
-gpusvm_kunit() {
-	P2PDMA=yes in_guest "$1" 900 "dax-storage && dax=\$(dax-list gpusvm) && p2p=\$(p2pmem) || exit
+run_gpusvm() {
+	echo "dax-storage && dax=\$(dax-list gpusvm) && p2p=\$(p2pmem) || exit
 		edu=\$(grep -lx 0x11e8 /sys/bus/pci/devices/*/device) && edu=\${edu%/device}
 		echo always >/sys/kernel/mm/transparent_hugepage/enabled
 		modprobe kunit enable=1 autorun=1 && { iommu-balance modprobe drm_gpusvm_test pci=\${edu##*/} \
 			dax=\$dax,\$p2p:0; balanced=\$?; } &&
 		kunit-results drm_gpusvm drm_gpusvm_iommu && [ \$balanced = 0 ]"
 }
+
+# Drivers without their hardware, by harness/mocks: SUITES of tests in MODULES. With
+# P2PDMA=yes one memory more: that of a PCI device; with PUD=no none of 1 GiB.
+run_mocks() { # SUITES MODULE...
+	echo "dax-storage ${PUD:+&& sed -i /_PUD=/d /run/storage} && p2p=${P2PDMA:+\$(p2pmem)} &&
+		echo always >/sys/kernel/mm/transparent_hugepage/enabled &&
+		modprobe kunit enable=1 autorun=1 &&
+		for module in ${*:2}; do
+			dax=\$(dax-list mocks) && modprobe \$module dax=\$dax\${p2p:+,\$p2p:0} || exit
+		done; kunit-results $1"
+}
+run_mshv() { run_mocks mshv mshv_mocks; }
+run_amdkfd() { run_mocks "kfd_svm amdgpu_userptr amdxdna" kfd_svm_mocks amdgpu_userptr_mocks amdxdna_mocks; }
+run_xe() { P2PDMA=yes run_mocks "xe_vm xe_svm" xe_vm_mocks xe_svm_mocks; }
+# The last one: it takes the memory with leaves of a PUD away.
+run_mlx5() { P2PDMA=yes PUD=no run_mocks "mlx5_odp umem_odp" mlx5_mocks; }
+
+# kunit KERNEL NAME...: these in one guest, as booting takes longer than most of them.
+kunit() {
+	local name run=''
+	for name in "${@:2}"; do
+		run+="($(run_"$name")); rc=\$?; [ \$rc = 0 ] || { echo \"not ok $name: status \$rc\"; bad=1; }"$'\n'
+	done
+	P2PDMA=yes in_guest "$1" $((300 + 300 * ($# - 1))) "bad=0
+		$run
+		[ \$bad = 0 ]"
+}
+hmm_dma_kunit() { kunit "$1" hmm_dma; }
+hmm_blocks_kunit() { kunit "$1" hmm_blocks; }
+iommu_units_kunit() { kunit "$1" iommu_units; }
+nouveau_kunit() { kunit "$1" nouveau; }
+gpusvm_kunit() { kunit "$1" gpusvm; }
+mshv_mocks() { kunit "$1" mshv; }
+amdkfd_mocks() { kunit "$1" amdkfd; }
+xe_mocks() { kunit "$1" xe; }
+mlx5_mocks() { kunit "$1" mlx5; }
 
 # umem_odp, driven as mlx5 does: nothing may be wrong.
 odp_race() {
@@ -104,21 +133,6 @@ odp_race() {
 			if odp-race $how; then echo "ok $how"; else echo "not ok $how"; failed=1; fi
 		done; [ $failed = 0 ]'
 }
-
-# Drivers without their hardware, by harness/mocks: SUITES of tests in MODULES.
-# With P2PDMA=yes one memory more: that of a PCI device; with PUD=no none of 1 GiB.
-mocks() { # KERNEL SUITES MODULE...
-	in_guest "$1" 600 "dax-storage ${PUD:+&& sed -i /_PUD=/d /run/storage} && p2p=${P2PDMA:+\$(p2pmem)} &&
-		echo always >/sys/kernel/mm/transparent_hugepage/enabled &&
-		modprobe kunit enable=1 autorun=1 &&
-		for module in ${*:3}; do
-			dax=\$(dax-list mocks) && modprobe \$module dax=\$dax\${p2p:+,\$p2p:0} || exit
-		done; kunit-results $2"
-}
-mshv_mocks() { mocks "$1" mshv mshv_mocks; }
-amdkfd_mocks() { mocks "$1" "kfd_svm amdgpu_userptr amdxdna" kfd_svm_mocks amdgpu_userptr_mocks amdxdna_mocks; }
-xe_mocks() { P2PDMA=yes mocks "$1" "xe_vm xe_svm" xe_vm_mocks xe_svm_mocks; }
-mlx5_mocks() { P2PDMA=yes PUD=no mocks "$1" "mlx5_odp umem_odp" mlx5_mocks; }
 
 # A consumer that really runs: RDMA on soft-RoCE, by a program that compares each
 # byte and by perftest.

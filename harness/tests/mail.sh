@@ -9,7 +9,7 @@
 linux=$BUILD/linux
 repo=$tmp/repo
 export BUILD=$tmp/build HOME=$tmp/home GIT_CONFIG_NOSYSTEM=1
-unset FORCE LINUX V FIXES EMAIL XDG_CONFIG_HOME "${!GIT_AUTHOR_@}" "${!GIT_COMMITTER_@}"
+unset FORCE LINUX V FIXES GET_MAINTAINER EMAIL XDG_CONFIG_HOME "${!GIT_AUTHOR_@}" "${!GIT_COMMITTER_@}"
 mkdir -p "$repo" "$BUILD/base" "$HOME"
 ln -s "$linux" "$BUILD/linux"
 cp "${linux%/*}/base/id" "$BUILD/base"
@@ -76,6 +76,11 @@ equals "git am of that gives the tree of build/linux" "$(received "$tmp"/b4/*.mb
 shazam() { git checkout -qf "$base" && b4 --offline-mode shazam -m "$1" >&2 && git rev-parse 'HEAD^{tree}'; }
 equals "b4 shazam of the mbox as well" "$(shazam "$tmp/mbox" 2>"$tmp/out")" "$tree"
 equals "git am of the files, as README.md says" "$(received --empty=drop "$mails"/*.patch 2>&1)" "$tree"
+
+# Who gets them was seen above, and takes half a second for each patch.
+printf '#!/bin/sh\necho "Jane Doe <jane@maintainer.example.org> (maintainer:ALL OF IT)"\n' >"$tmp/get_maintainer"
+chmod +x "$tmp/get_maintainer"
+export GET_MAINTAINER=$tmp/get_maintainer
 
 # A second version. The first said something else in its first patch.
 V=2 refuses "V=2: what changed has to be said" "series/changelog has no section 'v2:'" mail
