@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 
 # The values reach the scripts as they were given: RUN='echo $$?' means that.
 override RUN := $(value RUN)
-export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V FIXES ONLY LIST T
+export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V FIXES ONLY LIST T TESTS
 export ARCH PAGES IOMMU DAX CONFIG MEM CPUS QEMU QEMU_OPTS APPEND GDB CLOCK BOOT_TIMEOUT
 
 # Debian's git-email only recommends what it cannot do without.
@@ -25,7 +25,7 @@ help:
 	@echo '                        that kernel in QEMU: a shell, or one command and its status'
 	@echo '        [ARCH=arm64|riscv64|ppc64le] [PAGES=64k] [IOMMU=amd|virtio|...] [DAX=cxl|...]'
 	@echo '                        on another machine; harness/guest has them all'
-	@echo 'make matrix [ONLY=rows] [LIST=yes]'
+	@echo 'make matrix [ONLY=rows] [TESTS=columns] [LIST=yes]'
 	@echo '                        the tests on all of these (hours)'
 	@echo 'make bench              the cost in guest instructions, base against series'
 	@echo 'make tree               series/ and the added files -> git branch in build/linux'
