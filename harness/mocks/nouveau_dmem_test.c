@@ -19,8 +19,7 @@ static int mock_get_sync(struct device *dev)
 
 static int mock_put_autosuspend(struct device *dev)
 {
-	if (!resume_error)
-		atomic_dec(&awake);
+	atomic_dec_if_positive(&awake);
 	return 0;
 }
 
@@ -31,8 +30,10 @@ static int mock_put_autosuspend(struct device *dev)
 
 #include <kunit/device.h>
 
+#include <linux/completion.h>
 #include <linux/delay.h>
 #include <linux/dma-direct.h>
+#include <linux/kthread.h>
 #include <linux/uaccess.h>
 
 #include "mapping.h"
@@ -52,6 +53,9 @@ struct dmem_kunit {
 	void *vram;
 	unsigned int to_vram, to_ram, clears;
 	unsigned int suspended;		/* copies to RAM by a GPU that is not awake */
+	unsigned int evicted;		/* or from VRAM that is not pinned */
+	int pinned;
+	struct completion copying, *go;	/* go: a copy to RAM waits for that */
 };
 
 static struct dmem_kunit *to_kunit(struct nouveau_drm *drm)
@@ -82,8 +86,13 @@ static int copy(struct nouveau_drm *drm, u64 npages, enum nouveau_aper dst_aper,
 		src = phys_to_virt(dma_to_phys(drm->dev->dev, src_addr));
 	} else {
 		t->to_ram += npages;
+		complete(&t->copying);
+		if (t->go)
+			wait_for_completion_timeout(t->go, 20 * HZ);
 		if (!atomic_read(&awake))
 			t->suspended++;
+		if (READ_ONCE(t->pinned) <= 0)
+			t->evicted++;
 		dst = phys_to_virt(dma_to_phys(drm->dev->dev, dst_addr));
 		src = vram(t, src_addr, size);
 	}
@@ -112,7 +121,20 @@ int nouveau_bo_new_pin(struct nouveau_cli *cli, u32 domain, u32 size,
 	struct dmem_kunit *t = container_of(cli, struct dmem_kunit, drm.client);
 
 	t->bo.offset = OFFSET;
+	t->pinned++;
 	*pnvbo = &t->bo;
+	return 0;
+}
+
+int nouveau_bo_pin(struct nouveau_bo *bo, u32 domain, bool contig)
+{
+	container_of(bo, struct dmem_kunit, bo)->pinned++;
+	return 0;
+}
+
+int nouveau_bo_unpin(struct nouveau_bo *bo)
+{
+	container_of(bo, struct dmem_kunit, bo)->pinned--;
 	return 0;
 }
 
@@ -203,6 +225,106 @@ static void test_suspended(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, vm_munmap(ADDR, SZ_64K), 0);
 }
 
+/* A thread of the kernel that touches a page of the process, or suspends the GPU. */
+struct dmem_kunit_work {
+	struct work_struct work;
+	struct nouveau_drm *drm;
+	struct mm_struct *mm;
+	u64 val;
+	int ret;
+};
+
+static void read_work(struct work_struct *work)
+{
+	struct dmem_kunit_work *w = container_of(work, typeof(*w), work);
+
+	kthread_use_mm(w->mm);
+	w->ret = get_user(w->val, (u64 __user *)ADDR);
+	kthread_unuse_mm(w->mm);
+}
+
+static void suspend_work(struct work_struct *work)
+{
+	nouveau_dmem_suspend(container_of(work, struct dmem_kunit_work, work)->drm);
+}
+
+static struct dmem_kunit_work *start(struct kunit *test, work_func_t func)
+{
+	struct dmem_kunit_work *w = kunit_kzalloc(test, sizeof(*w), GFP_KERNEL);
+	struct dmem_kunit *t = test->priv;
+
+	KUNIT_ASSERT_NOT_NULL(test, w);
+	INIT_WORK(&w->work, func);
+	w->drm = &t->drm;
+	w->mm = current->mm;
+	queue_work(system_dfl_wq, &w->work);
+	return w;
+}
+
+/*
+ * While the system is suspended VRAM is not there, but the kernel's own threads still
+ * are: what they touch is copied when VRAM is back. A copy that has begun is finished
+ * before VRAM goes.
+ */
+static void test_system_suspend(struct kunit *test)
+{
+	struct dmem_kunit *t = test->priv;
+	u64 __user *p = (u64 __user *)ADDR;
+	struct dmem_kunit_work *reader, *suspend;
+	DECLARE_COMPLETION_ONSTACK(go);
+	int i;
+
+	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
+	for (i = 0; i < 2; i++) {
+		KUNIT_ASSERT_EQ(test, put_user(0x1234567890000ULL + i, p), 0);
+		to_vram(test, ADDR, ADDR + PAGE_SIZE);
+		KUNIT_EXPECT_EQ(test, t->pinned, 1);
+
+		/* In late suspend nothing can be resumed. That takes more than 1 s. */
+		resume_error = i ? -EACCES : 0;
+		nouveau_dmem_suspend(&t->drm);
+		KUNIT_EXPECT_EQ(test, t->pinned, 0);
+		reader = start(test, read_work);
+		msleep(i ? 1500 : 200);
+		KUNIT_EXPECT_EQ(test, READ_ONCE(t->to_ram), i);
+		KUNIT_EXPECT_TRUE(test, work_busy(&reader->work));
+
+		resume_error = 0;
+		if (i)
+			msleep(1500);
+		KUNIT_EXPECT_EQ(test, READ_ONCE(t->to_ram), i);
+		nouveau_dmem_resume(&t->drm);
+		flush_work(&reader->work);
+		KUNIT_EXPECT_EQ(test, reader->ret, 0);
+		KUNIT_EXPECT_EQ(test, reader->val, 0x1234567890000ULL + i);
+		KUNIT_EXPECT_EQ(test, t->to_ram, i + 1);
+		KUNIT_EXPECT_EQ(test, atomic_read(&awake), 0);
+	}
+
+	KUNIT_ASSERT_EQ(test, put_user(0x1234567890000ULL, p), 0);
+	to_vram(test, ADDR, ADDR + PAGE_SIZE);
+	reinit_completion(&t->copying);
+	t->go = &go;
+	reader = start(test, read_work);
+	KUNIT_EXPECT_TRUE(test, wait_for_completion_timeout(&t->copying, 20 * HZ));
+	suspend = start(test, suspend_work);
+	msleep(200);
+	KUNIT_EXPECT_TRUE(test, work_busy(&suspend->work));
+	KUNIT_EXPECT_EQ(test, READ_ONCE(t->pinned), 1);
+	complete(&go);
+	flush_work(&suspend->work);
+	flush_work(&reader->work);
+	t->go = NULL;
+	KUNIT_EXPECT_EQ(test, t->pinned, 0);
+	KUNIT_EXPECT_EQ(test, reader->ret, 0);
+	KUNIT_EXPECT_EQ(test, reader->val, 0x1234567890000ULL);
+	nouveau_dmem_resume(&t->drm);
+
+	KUNIT_EXPECT_EQ(test, t->suspended, 0);
+	KUNIT_EXPECT_EQ(test, t->evicted, 0);
+	KUNIT_EXPECT_EQ(test, vm_munmap(ADDR, SZ_64K), 0);
+}
+
 static int dmem_kunit_init(struct kunit *test)
 {
 	struct dmem_kunit *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
@@ -224,6 +346,8 @@ static int dmem_kunit_init(struct kunit *test)
 	mutex_init(&dmem->mutex);
 	INIT_LIST_HEAD(&dmem->chunks);
 	spin_lock_init(&dmem->lock);
+	init_waitqueue_head(&dmem->wait);
+	init_completion(&t->copying);
 	t->nvkm.dev = t->dev.dev;
 	t->drm.nvkm = &t->nvkm;
 	t->drm.dev = &t->dev;
@@ -257,6 +381,7 @@ static void dmem_kunit_exit(struct kunit *test)
 static struct kunit_case dmem_kunit_cases[] = {
 	KUNIT_CASE(test_migrate),
 	KUNIT_CASE(test_suspended),
+	KUNIT_CASE(test_system_suspend),
 	{}
 };
 

@@ -5,7 +5,8 @@
  * GPU that has nothing else, see nvkm/subdev/mmu/kunit.c. Included by
  * nouveau_svm.c.
  *
- * What is not there: the fault buffer, replay and cancelling, VRAM.
+ * What is not there: the fault buffer, replay and cancelling, and VRAM, but for the
+ * entries that pages in it would get.
  *
  * With svm_kunit_pci=ADDRESS, say 0000:00:05.0, memory is mapped for DMA of this PCI
  * device, which has to be behind an IOMMU. Without, there is no IOMMU.
@@ -20,6 +21,7 @@
 
 #include <nvif/driver.h>
 
+#include <kunit/static_stub.h>
 #include <kunit/test.h>
 #include <linux/anon_inodes.h>
 #include <linux/completion.h>
@@ -27,7 +29,9 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <linux/iommu.h>
+#include <linux/ioport.h>
 #include <linux/kthread.h>
+#include <linux/memremap.h>
 #include <linux/migrate.h>
 #include <linux/mman.h>
 #include <linux/moduleparam.h>
@@ -862,6 +866,106 @@ static void test_migrate(struct kunit *test)
 	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
 }
 
+/* ----- VRAM ----- */
+
+#define SVM_KUNIT_VRAM SZ_16M
+
+static void svm_kunit_vram_free(struct folio *folio)
+{
+}
+
+static vm_fault_t svm_kunit_vram_to_ram(struct vm_fault *vmf)
+{
+	return VM_FAULT_SIGBUS;
+}
+
+static const struct dev_pagemap_ops svm_kunit_vram_ops = {
+	.folio_free = svm_kunit_vram_free,
+	.migrate_to_ram = svm_kunit_vram_to_ram,
+};
+
+/* In place of nouveau_dmem_page_addr(), whose chunks have a buffer object each. */
+static unsigned long svm_kunit_vram_addr(struct page *page)
+{
+	return SVM_KUNIT_VRAM + (page_to_pfn(page) << PAGE_SHIFT) -
+	       page_pgmap(page)->range.start;
+}
+
+static void svm_kunit_vram_unmap(void *data)
+{
+	struct dev_pagemap *pgmap = data;
+
+	memunmap_pages(pgmap);
+	release_mem_region(pgmap->range.start, range_len(&pgmap->range));
+}
+
+/* The first of many pages of device-private memory that has only struct pages. */
+static unsigned long svm_kunit_vram_pfn(struct kunit *test)
+{
+	struct dev_pagemap *pgmap = svm_kunit_zalloc(test, sizeof(*pgmap));
+	struct resource *res;
+	void *ptr;
+
+	res = request_free_mem_region(&iomem_resource, SZ_4M, "svm_kunit");
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, res);
+	pgmap->type = MEMORY_DEVICE_PRIVATE;
+	pgmap->range.start = res->start;
+	pgmap->range.end = res->end;
+	pgmap->nr_range = 1;
+	pgmap->ops = &svm_kunit_vram_ops;
+	pgmap->owner = test;
+	ptr = memremap_pages(pgmap, numa_node_id());
+	if (IS_ERR(ptr))
+		release_mem_region(pgmap->range.start, range_len(&pgmap->range));
+	KUNIT_ASSERT_FALSE(test, IS_ERR(ptr));
+	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, svm_kunit_vram_unmap,
+							   pgmap));
+	kunit_activate_static_stub(test, nouveau_dmem_page_addr, svm_kunit_vram_addr);
+	return PHYS_PFN(res->start);
+}
+
+/* All that is contiguous around a fault in VRAM is mapped. */
+static void test_vram(struct kunit *test)
+{
+	unsigned long addr = SZ_16G + SZ_2M + SZ_64K, pfn = svm_kunit_vram_pfn(test);
+	const u64 flags = NVIF_VMM_PFNMAP_V0_V | NVIF_VMM_PFNMAP_V0_W |
+			  NVIF_VMM_PFNMAP_V0_VRAM;
+	struct nouveau_svm_window *window;
+	struct svm_kunit *t = test->priv;
+	struct nouveau_pfnmap_args *args = t->svmm->args;
+	struct hmm_extent extent = {
+		.start = addr,
+		.end = addr + SZ_64K,
+		.hmm_pfn = (pfn + 3) | HMM_PFN_VALID | HMM_PFN_WRITE,
+	};
+	struct hmm_range range = { .extents = &extent, .nr_extents = 1 };
+	int i;
+
+	window = svm_kunit_zalloc(test, sizeof(*window));
+	window->svmm = t->svmm;
+	window->dma.start = SZ_16G;
+	window->dma.end = SZ_16G + SZ_1G;
+
+	/* Pages, and the fault is in the middle of them. */
+	nouveau_svm_pfnmap_args(window, &range, NULL, addr + 5 * SZ_4K, 0, args);
+	KUNIT_EXPECT_EQ(test, args->p.page, NOUVEAU_SVM_PAGE_SMALL);
+	KUNIT_EXPECT_EQ(test, args->p.addr, addr);
+	KUNIT_ASSERT_EQ(test, args->p.size, SZ_64K);
+	for (i = 0; i < 16; i++)
+		KUNIT_EXPECT_EQ(test, args->p.phys[i],
+				(SVM_KUNIT_VRAM + (3 + i) * SZ_4K) | flags);
+
+	/* A page of a leaf of 2 MiB, which is mapped as a whole. */
+	extent.end = addr + SZ_4K;
+	extent.hmm_pfn = (pfn + SZ_64K / PAGE_SIZE) | HMM_PFN_VALID | HMM_PFN_WRITE |
+			 (u64)(NOUVEAU_SVM_PAGE_LARGE - PAGE_SHIFT) << HMM_PFN_ORDER_SHIFT;
+	nouveau_svm_pfnmap_args(window, &range, NULL, addr, 0, args);
+	KUNIT_EXPECT_EQ(test, args->p.page, NOUVEAU_SVM_PAGE_LARGE);
+	KUNIT_EXPECT_EQ(test, args->p.addr, SZ_16G + SZ_2M);
+	KUNIT_EXPECT_EQ(test, args->p.size, SZ_2M);
+	KUNIT_EXPECT_EQ(test, args->p.phys[0], SVM_KUNIT_VRAM | flags);
+}
+
 /* A fault that fails, the next one does not. */
 static void test_errors(struct kunit *test)
 {
@@ -1217,7 +1321,7 @@ static void test_tries(struct kunit *test)
 		FAULT(0x1000, addr, WRITE), FAULT(0x2000, addr, WRITE),
 	});
 	flush_work(&u->svmm->work);
-	KUNIT_EXPECT_TRUE(test, svm_kunit_has(u, addr));
+	KUNIT_EXPECT_GE(test, u->maps, 1);
 	KUNIT_EXPECT_EQ(test, t->svmm->nr_faults, 1);
 	KUNIT_EXPECT_FALSE(test, svm_kunit_has(t, addr));
 	msleep(300);
@@ -1226,6 +1330,7 @@ static void test_tries(struct kunit *test)
 	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
 	KUNIT_EXPECT_EQ(test, t->cancels, 0);
 
+	flush_workqueue(t->svm->wq);
 	WRITE_ONCE(t->svmm->nr_dead, NOUVEAU_SVM_WINDOWS_DEAD);
 	svm_kunit_faults(test, 1, (struct nouveau_svm_fault []) {
 		FAULT(0x1000, far, WRITE),
@@ -1249,7 +1354,8 @@ static void test_tries(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, t->cancels, 1);
 	KUNIT_EXPECT_EQ(test, t->cancelled, 0x1000);
 	KUNIT_EXPECT_FALSE(test, svm_kunit_has(t, far));
-	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
+	/* For that all windows were evicted, also that of the first fault. */
+	expect_no_page(test, addr);
 
 	nouveau_svmm_part(t->svmm, 0x1000);
 	nouveau_svmm_part(u->svmm, 0x2000);
@@ -1554,6 +1660,33 @@ static void test_evict_iova(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, dma_set_mask(t->pci, DMA_BIT_MASK(64)), 0);
 }
 
+/* The same if there is no memory for page tables: others have some to give. */
+static void test_evict_nomem(struct kunit *test)
+{
+	unsigned long addr = svm_kunit_many(test, 1);
+	struct svm_kunit *t = test->priv, *u = svm_kunit_other(test);
+	int i;
+
+	KUNIT_ASSERT_EQ(test, nouveau_svmm_join(u->svmm, 0x2000), 0);
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+	KUNIT_EXPECT_GT(test, t->gpu->vmm->pd->refs[0], 1);
+
+	WRITE_ONCE(u->gpu->fail, 0);
+	svm_kunit_faults(test, 1, (struct nouveau_svm_fault []) {
+		FAULT(0x2000, addr, WRITE),
+	});
+	for (i = 0; i < 100 && mtree_load(&t->svmm->windows, addr); i++)
+		msleep(20);
+	KUNIT_EXPECT_NULL(test, mtree_load(&t->svmm->windows, addr));
+	WRITE_ONCE(u->gpu->fail, -1);
+	flush_workqueue(t->svm->wq);
+	expect_no_page(test, addr);
+	KUNIT_EXPECT_EQ(test, t->gpu->vmm->pd->refs[0], 1);
+	KUNIT_EXPECT_TRUE(test, svm_kunit_has(u, addr));
+	expect_handled(test, 0, 1, 0);
+	nouveau_svmm_part(u->svmm, 0x2000);
+}
+
 /* Windows are the device's, whoever has them; what a fault is using goes last. */
 static void test_evict_shared(struct kunit *test)
 {
@@ -1798,6 +1931,7 @@ static struct kunit_case svm_kunit_cases[] = {
 	KUNIT_CASE(test_atomic),
 	KUNIT_CASE(test_exclusive_owner),
 	KUNIT_CASE(test_migrate),
+	KUNIT_CASE(test_vram),
 	KUNIT_CASE(test_errors),
 	KUNIT_CASE(test_device),
 	KUNIT_CASE(test_suspend),
@@ -1808,6 +1942,7 @@ static struct kunit_case svm_kunit_cases[] = {
 	KUNIT_CASE(test_finish),
 	KUNIT_CASE(test_evict),
 	KUNIT_CASE(test_evict_iova),
+	KUNIT_CASE(test_evict_nomem),
 	KUNIT_CASE(test_evict_shared),
 	KUNIT_CASE(test_evict_finish),
 	KUNIT_CASE(test_evict_stop),
