@@ -119,7 +119,7 @@ struct svm_kunit {
 	struct nouveau_svmm *svmm;
 	struct nouveau_svm *svm;
 	struct svm_kunit *other;	/* a second client, with a GPU of its own */
-	unsigned int gets, maps, clears, replays, cancels;
+	unsigned int maps, clears, replays, cancels;
 	unsigned long reclaim;		/* what page tables are allocated at the cost of */
 	u64 cancelled;			/* the last one's instance */
 	struct device *pci;		/* NULL: no IOMMU */
@@ -262,7 +262,6 @@ static int svm_kunit_ioctl(void *priv, void *data, u32 size, void **hack)
 	case NVIF_VMM_V0_PFNCLR:
 		return svm_kunit_clear(t, clr->page, clr->addr, clr->size);
 	case NVIF_VMM_V0_PFNGET:
-		t->gets++;
 		mutex_lock(&vmm->mutex.vmm);
 		ret = nvkm_vmm_pfn_get(vmm, get->page, get->addr, get->size);
 		mutex_unlock(&vmm->mutex.vmm);
@@ -1346,17 +1345,17 @@ static void test_tries(struct kunit *test)
 	/* Or it does not: only this one is killed, after 10 s. */
 	far = svm_kunit_mmap(test, NULL, SZ_16G + SZ_8G, SZ_1M, RW,
 			     MAP_PRIVATE | MAP_FIXED);
-	WRITE_ONCE(t->gpu->fail, 0);
+	flush_workqueue(t->svm->wq);
+	WRITE_ONCE(t->svmm->nr_dead, NOUVEAU_SVM_WINDOWS_DEAD);
 	then = jiffies;
 	svm_kunit_batch(test, FAULT(0x1000, addr, READ), FAULT(0x1000, far, WRITE));
 	KUNIT_EXPECT_GE(test, jiffies - then, 10 * HZ);
-	WRITE_ONCE(t->gpu->fail, -1);
+	WRITE_ONCE(t->svmm->nr_dead, 0);
 	KUNIT_EXPECT_EQ(test, t->replays, 1);
 	KUNIT_EXPECT_EQ(test, t->cancels, 1);
 	KUNIT_EXPECT_EQ(test, t->cancelled, 0x1000);
 	KUNIT_EXPECT_FALSE(test, svm_kunit_has(t, far));
-	/* For that all windows were evicted, also that of the first fault. */
-	expect_no_page(test, addr);
+	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
 
 	nouveau_svmm_part(t->svmm, 0x1000);
 	nouveau_svmm_part(u->svmm, 0x2000);
@@ -1378,18 +1377,17 @@ static void test_unbind(struct kunit *test)
 
 	svm_kunit_mmap(test, NULL, addr + NOUVEAU_SVM_WINDOW, SZ_1M, RW,
 		       MAP_PRIVATE | MAP_FIXED);
-	WRITE_ONCE(t->gpu->fail, 0);
-	t->gets = 0;
+	WRITE_ONCE(t->svmm->nr_dead, NOUVEAU_SVM_WINDOWS_DEAD);
 	svm_kunit_faults(test, 1, (struct nouveau_svm_fault []) {
 		FAULT(0x1000, addr + NOUVEAU_SVM_WINDOW, WRITE),
 	});
 	msleep(300);
+	KUNIT_EXPECT_EQ(test, t->svmm->nr_faults, 1);
 	then = jiffies;
 	nouveau_svm_fini(t->drm);
 	t->svm = NULL;
 	KUNIT_EXPECT_LT(test, jiffies - then, 4 * HZ);
-	WRITE_ONCE(t->gpu->fail, -1);
-	KUNIT_EXPECT_GT(test, t->gets, 1);
+	WRITE_ONCE(t->svmm->nr_dead, 0);
 	KUNIT_EXPECT_EQ(test, t->replays, 0);
 	KUNIT_EXPECT_EQ(test, t->cancels, 0);
 	expect_no_page(test, addr);
