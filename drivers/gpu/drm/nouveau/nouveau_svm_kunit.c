@@ -1062,7 +1062,8 @@ static void test_dax(struct kunit *test)
 			KUNIT_EXPECT_EQ(test, t->clears, 0);
 			KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
 			expect_page(test, addr, kind, NVKM_VMM_PFN_W);
-			KUNIT_EXPECT_EQ(test, t->clears, 1);
+			/* Without an IOMMU the entry is written over. */
+			KUNIT_EXPECT_EQ(test, t->clears, t->iommu ? 1 : 0);
 		}
 
 		t->clears = 0;
