@@ -50,7 +50,7 @@ hmm_dma() { # KERNEL [OPTION OF THE TEST...]
 # Of the rows of harness/matrix the one that shows most in its time: an IOMMU that takes
 # back no part of what one request mapped.
 hmm_dma_gaps() {
-	IOMMU=virtio-gaps hmm_dma "$1" -v anon_pte -v ext4_pmd -v devdax_pud -T no_memory -T no_memory_cold
+	IOMMU=virtio-gaps hmm_dma "$1" -T no_memory -T no_memory_cold -v anon_pte -v ext4_pmd -v devdax_pud
 }
 hmm_dma_destroy() {
 	in_guest "$1" 1200 "export XFS_GROUPS=1 HMM_DMA_DESTROY=1; dax-storage && . /run/storage &&
