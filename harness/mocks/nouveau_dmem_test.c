@@ -55,6 +55,7 @@ struct dmem_kunit {
 	unsigned int suspended;		/* copies to RAM by a GPU that is not awake */
 	unsigned int evicted;		/* or from VRAM that is not pinned */
 	int pinned;
+	int error;			/* of copies to RAM */
 	struct completion copying, *go;	/* go: a copy to RAM waits for that */
 };
 
@@ -85,6 +86,8 @@ static int copy(struct nouveau_drm *drm, u64 npages, enum nouveau_aper dst_aper,
 		dst = vram(t, dst_addr, size);
 		src = phys_to_virt(dma_to_phys(drm->dev->dev, src_addr));
 	} else {
+		if (t->error)
+			return t->error;
 		t->to_ram += npages;
 		complete(&t->copying);
 		if (t->go)
@@ -225,6 +228,32 @@ static void test_suspended(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, vm_munmap(ADDR, SZ_64K), 0);
 }
 
+/* A page that cannot be copied stays in VRAM, with what the process has written. */
+static void test_copy_fails(struct kunit *test)
+{
+	struct dmem_kunit *t = test->priv;
+	u64 __user *p = (u64 __user *)ADDR;
+	u64 val;
+	int i;
+
+	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
+	KUNIT_ASSERT_EQ(test, put_user(0x1234567890000ULL, p), 0);
+	to_vram(test, ADDR, ADDR + PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, t->to_vram, 1);
+
+	t->error = -EIO;
+	for (i = 0; i < 2; i++) {
+		KUNIT_EXPECT_EQ(test, get_user(val, p), -EFAULT);
+		KUNIT_EXPECT_EQ(test, mapping_present_phys(ADDR), 0);
+	}
+	t->error = 0;
+	KUNIT_EXPECT_EQ(test, get_user(val, p), 0);
+	KUNIT_EXPECT_EQ(test, val, 0x1234567890000ULL);
+	KUNIT_EXPECT_EQ(test, t->to_ram, 1);
+	KUNIT_EXPECT_EQ(test, atomic_read(&awake), 0);
+	KUNIT_EXPECT_EQ(test, vm_munmap(ADDR, SZ_64K), 0);
+}
+
 /* A thread of the kernel that touches a page of the process, or suspends the GPU. */
 struct dmem_kunit_work {
 	struct work_struct work;
@@ -325,6 +354,40 @@ static void test_system_suspend(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, vm_munmap(ADDR, SZ_64K), 0);
 }
 
+/* A GPU that does not come back is waited for until the driver is unbound. */
+static void test_resume_fails(struct kunit *test)
+{
+	struct dmem_kunit *t = test->priv;
+	u64 __user *p = (u64 __user *)ADDR;
+	struct dmem_kunit_work *reader;
+	u64 val;
+	int i;
+
+	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
+	KUNIT_ASSERT_EQ(test, put_user(0x1234567890000ULL, p), 0);
+	to_vram(test, ADDR, ADDR + PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, t->to_vram, 1);
+
+	nouveau_dmem_suspend(&t->drm);
+	reader = start(test, read_work);
+	msleep(1500);
+	KUNIT_EXPECT_TRUE(test, work_busy(&reader->work));
+	WRITE_ONCE(t->dev.unplugged, true);
+	for (i = 0; i < 150 && work_busy(&reader->work); i++)
+		msleep(20);
+	KUNIT_EXPECT_FALSE(test, work_busy(&reader->work));
+	KUNIT_EXPECT_EQ(test, READ_ONCE(t->to_ram), 0);
+
+	nouveau_dmem_resume(&t->drm);
+	flush_work(&reader->work);
+	KUNIT_EXPECT_EQ(test, reader->ret, -EFAULT);
+	t->dev.unplugged = false;
+	KUNIT_EXPECT_EQ(test, get_user(val, p), 0);
+	KUNIT_EXPECT_EQ(test, val, 0x1234567890000ULL);
+	KUNIT_EXPECT_EQ(test, atomic_read(&awake), 0);
+	KUNIT_EXPECT_EQ(test, vm_munmap(ADDR, SZ_64K), 0);
+}
+
 static int dmem_kunit_init(struct kunit *test)
 {
 	struct dmem_kunit *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
@@ -381,7 +444,9 @@ static void dmem_kunit_exit(struct kunit *test)
 static struct kunit_case dmem_kunit_cases[] = {
 	KUNIT_CASE(test_migrate),
 	KUNIT_CASE(test_suspended),
+	KUNIT_CASE(test_copy_fails),
 	KUNIT_CASE(test_system_suspend),
+	KUNIT_CASE(test_resume_fails),
 	{}
 };
 

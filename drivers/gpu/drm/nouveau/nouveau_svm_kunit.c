@@ -971,14 +971,14 @@ static void test_errors(struct kunit *test)
 {
 	unsigned long addr = svm_kunit_mmap(test, NULL, 0, SZ_1M, RW, MAP_PRIVATE);
 	struct svm_kunit *t = test->priv;
-	int fail, ret = -ENOMEM;
+	int fail, ret = -ENOBUFS;
 	unsigned int nr;
 
 	for (fail = 0; ret && fail < 8; fail++) {
 		t->gpu->fail = fail;
 		ret = svm_kunit_fault(test, addr, FAULT_WRITE);
 		if (ret) {
-			KUNIT_EXPECT_EQ(test, ret, -ENOMEM);
+			KUNIT_EXPECT_EQ(test, ret, -ENOBUFS);
 			KUNIT_EXPECT_EQ(test, nvkm_mmu_kunit_walk(t->gpu, addr).kind,
 					KUNIT_NONE);
 		}
@@ -1151,6 +1151,7 @@ struct svm_kunit_gate {
 	struct completion there, go;
 	struct page *page;
 	bool waiting;
+	bool nomem;			/* there are none */
 };
 
 /* Nothing waits longer than this, if what is tested does not work. */
@@ -1164,6 +1165,8 @@ static vm_fault_t svm_kunit_gate_fault(struct vm_fault *vmf)
 	complete(&gate->there);
 	wait_for_completion_timeout(&gate->go, GATE_TIMEOUT);
 	WRITE_ONCE(gate->waiting, false);
+	if (READ_ONCE(gate->nomem))
+		return VM_FAULT_OOM;
 	if (!(vmf->pgoff & 1))
 		return VM_FAULT_SIGBUS;
 	get_page(gate->page);
@@ -1691,11 +1694,13 @@ static void test_evict_iova(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, dma_set_mask(t->pci, DMA_BIT_MASK(64)), 0);
 }
 
-/* The same if there is no memory for page tables: others have some to give. */
+/* The same if there is no memory for page tables: others have them to give. */
 static void test_evict_nomem(struct kunit *test)
 {
 	unsigned long addr = svm_kunit_many(test, 1);
 	struct svm_kunit *t = test->priv, *u = svm_kunit_other(test);
+	struct svm_kunit_gate *gate;
+	unsigned long far = svm_kunit_gate(test, &gate);
 	int i;
 
 	KUNIT_ASSERT_EQ(test, nouveau_svmm_join(u->svmm, 0x2000), 0);
@@ -1714,6 +1719,24 @@ static void test_evict_nomem(struct kunit *test)
 	expect_no_page(test, addr);
 	KUNIT_EXPECT_EQ(test, t->gpu->vmm->pd->refs[0], 1);
 	KUNIT_EXPECT_TRUE(test, svm_kunit_has(u, addr));
+	expect_handled(test, 0, 1, 0);
+
+	/* A process that has no memory itself gets none from others' page tables. */
+	KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr, FAULT_WRITE), 0);
+	gate->nomem = true;
+	complete_all(&gate->go);
+	svm_kunit_faults(test, 1, (struct nouveau_svm_fault []) {
+		FAULT(0x2000, far + SZ_4K, READ),
+	});
+	for (i = 0; i < 4; i++)
+		KUNIT_EXPECT_TRUE(test, wait_for_completion_timeout(&gate->there,
+								    GATE_TIMEOUT));
+	KUNIT_EXPECT_NOT_NULL(test, mtree_load(&t->svmm->windows, addr));
+	KUNIT_EXPECT_NOT_NULL(test, mtree_load(&u->svmm->windows, addr));
+	WRITE_ONCE(gate->nomem, false);
+	flush_workqueue(t->svm->wq);
+	expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
+	KUNIT_EXPECT_TRUE(test, svm_kunit_has(u, far + SZ_4K));
 	expect_handled(test, 0, 1, 0);
 	nouveau_svmm_part(u->svmm, 0x2000);
 }
