@@ -228,32 +228,6 @@ static void test_suspended(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, vm_munmap(ADDR, SZ_64K), 0);
 }
 
-/* A page that cannot be copied stays in VRAM, with what the process has written. */
-static void test_copy_fails(struct kunit *test)
-{
-	struct dmem_kunit *t = test->priv;
-	u64 __user *p = (u64 __user *)ADDR;
-	u64 val;
-	int i;
-
-	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
-	KUNIT_ASSERT_EQ(test, put_user(0x1234567890000ULL, p), 0);
-	to_vram(test, ADDR, ADDR + PAGE_SIZE);
-	KUNIT_EXPECT_EQ(test, t->to_vram, 1);
-
-	t->error = -EIO;
-	for (i = 0; i < 2; i++) {
-		KUNIT_EXPECT_EQ(test, get_user(val, p), -EFAULT);
-		KUNIT_EXPECT_EQ(test, mapping_present_phys(ADDR), 0);
-	}
-	t->error = 0;
-	KUNIT_EXPECT_EQ(test, get_user(val, p), 0);
-	KUNIT_EXPECT_EQ(test, val, 0x1234567890000ULL);
-	KUNIT_EXPECT_EQ(test, t->to_ram, 1);
-	KUNIT_EXPECT_EQ(test, atomic_read(&awake), 0);
-	KUNIT_EXPECT_EQ(test, vm_munmap(ADDR, SZ_64K), 0);
-}
-
 /* A thread of the kernel that touches a page of the process, or suspends the GPU. */
 struct dmem_kunit_work {
 	struct work_struct work;
@@ -288,6 +262,40 @@ static struct dmem_kunit_work *start(struct kunit *test, work_func_t func)
 	w->mm = current->mm;
 	queue_work(system_dfl_wq, &w->work);
 	return w;
+}
+
+/*
+ * A page that cannot be copied stays in VRAM, with what the process has written. If its
+ * migration has no end, whoever touches it waits for that until it is unmapped.
+ */
+static void test_copy_fails(struct kunit *test)
+{
+	struct dmem_kunit *t = test->priv;
+	u64 __user *p = (u64 __user *)ADDR;
+	struct dmem_kunit_work *reader;
+	int i;
+
+	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
+	KUNIT_ASSERT_EQ(test, put_user(0x1234567890000ULL, p), 0);
+	to_vram(test, ADDR, ADDR + PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, t->to_vram, 1);
+
+	t->error = -EIO;
+	reader = start(test, read_work);
+	flush_work(&reader->work);
+	KUNIT_EXPECT_EQ(test, reader->ret, -EFAULT);
+	KUNIT_EXPECT_EQ(test, mapping_present_phys(ADDR), 0);
+	t->error = 0;
+	reader = start(test, read_work);
+	for (i = 0; i < 150 && work_busy(&reader->work); i++)
+		msleep(20);
+	KUNIT_EXPECT_FALSE(test, work_busy(&reader->work));
+	KUNIT_EXPECT_EQ(test, vm_munmap(ADDR, SZ_64K), 0);
+	flush_work(&reader->work);
+	KUNIT_EXPECT_EQ(test, reader->ret, 0);
+	KUNIT_EXPECT_EQ(test, reader->val, 0x1234567890000ULL);
+	KUNIT_EXPECT_EQ(test, t->to_ram, 1);
+	KUNIT_EXPECT_EQ(test, atomic_read(&awake), 0);
 }
 
 /*
