@@ -701,7 +701,7 @@ static int __init direct_init(void)
 						      NULL, 0);
 	if (IS_ERR(direct_pdev))
 		return PTR_ERR(direct_pdev);
-	/* It has no DMA for which caches would have to be maintained. */
+	/* The device does no DMA, so no caches need maintenance. */
 	dev_set_dma_coherent(&direct_pdev->dev);
 	ret = dma_set_mask_and_coherent(&direct_pdev->dev, DMA_BIT_MASK(64));
 	if (ret)

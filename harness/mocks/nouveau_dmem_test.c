@@ -170,6 +170,13 @@ static void to_vram(struct kunit *test, unsigned long start, unsigned long end)
 	mmap_read_unlock(current->mm);
 }
 
+/* The process writes @val, and the page goes to VRAM. */
+static void write_to_vram(struct kunit *test, u64 val)
+{
+	KUNIT_ASSERT_EQ(test, put_user(val, (u64 __user *)ADDR), 0);
+	to_vram(test, ADDR, ADDR + PAGE_SIZE);
+}
+
 /*
  * What was migrated comes back when the CPU touches it, also when whoever had it
  * migrated is gone: all that is left of that is the page.
@@ -211,8 +218,7 @@ static void test_suspended(struct kunit *test)
 	u64 val;
 
 	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
-	KUNIT_ASSERT_EQ(test, put_user(0x1234567890000ULL, p), 0);
-	to_vram(test, ADDR, ADDR + PAGE_SIZE);
+	write_to_vram(test, 0x1234567890000ULL);
 	KUNIT_EXPECT_EQ(test, t->to_vram, 1);
 
 	resume_error = -EIO;
@@ -264,6 +270,16 @@ static struct dmem_kunit_work *start(struct kunit *test, work_func_t func)
 	return w;
 }
 
+/* Has it come to its end within 3 s? */
+static bool ends(struct dmem_kunit_work *w)
+{
+	int i;
+
+	for (i = 0; i < 150 && work_busy(&w->work); i++)
+		msleep(20);
+	return !work_busy(&w->work);
+}
+
 /*
  * A page that cannot be copied stays in VRAM, with what the process has written. If its
  * migration has no end, whoever touches it waits for that until it is unmapped.
@@ -271,13 +287,10 @@ static struct dmem_kunit_work *start(struct kunit *test, work_func_t func)
 static void test_copy_fails(struct kunit *test)
 {
 	struct dmem_kunit *t = test->priv;
-	u64 __user *p = (u64 __user *)ADDR;
 	struct dmem_kunit_work *reader;
-	int i;
 
 	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
-	KUNIT_ASSERT_EQ(test, put_user(0x1234567890000ULL, p), 0);
-	to_vram(test, ADDR, ADDR + PAGE_SIZE);
+	write_to_vram(test, 0x1234567890000ULL);
 	KUNIT_EXPECT_EQ(test, t->to_vram, 1);
 
 	t->error = -EIO;
@@ -287,9 +300,7 @@ static void test_copy_fails(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mapping_present_phys(ADDR), 0);
 	t->error = 0;
 	reader = start(test, read_work);
-	for (i = 0; i < 150 && work_busy(&reader->work); i++)
-		msleep(20);
-	KUNIT_EXPECT_FALSE(test, work_busy(&reader->work));
+	KUNIT_EXPECT_TRUE(test, ends(reader));
 	KUNIT_EXPECT_EQ(test, vm_munmap(ADDR, SZ_64K), 0);
 	flush_work(&reader->work);
 	KUNIT_EXPECT_EQ(test, reader->ret, 0);
@@ -306,15 +317,13 @@ static void test_copy_fails(struct kunit *test)
 static void test_system_suspend(struct kunit *test)
 {
 	struct dmem_kunit *t = test->priv;
-	u64 __user *p = (u64 __user *)ADDR;
 	struct dmem_kunit_work *reader, *suspend;
 	DECLARE_COMPLETION_ONSTACK(go);
 	int i;
 
 	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
 	for (i = 0; i < 2; i++) {
-		KUNIT_ASSERT_EQ(test, put_user(0x1234567890000ULL + i, p), 0);
-		to_vram(test, ADDR, ADDR + PAGE_SIZE);
+		write_to_vram(test, 0x1234567890000ULL + i);
 		KUNIT_EXPECT_EQ(test, t->pinned, 1);
 
 		/* In late suspend nothing can be resumed. That takes more than 1 s. */
@@ -338,8 +347,7 @@ static void test_system_suspend(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, atomic_read(&awake), 0);
 	}
 
-	KUNIT_ASSERT_EQ(test, put_user(0x1234567890000ULL, p), 0);
-	to_vram(test, ADDR, ADDR + PAGE_SIZE);
+	write_to_vram(test, 0x1234567890000ULL);
 	reinit_completion(&t->copying);
 	t->go = &go;
 	reader = start(test, read_work);
@@ -369,11 +377,9 @@ static void test_resume_fails(struct kunit *test)
 	u64 __user *p = (u64 __user *)ADDR;
 	struct dmem_kunit_work *reader;
 	u64 val;
-	int i;
 
 	mapping_map(test, NULL, ADDR, SZ_64K, RW, 0);
-	KUNIT_ASSERT_EQ(test, put_user(0x1234567890000ULL, p), 0);
-	to_vram(test, ADDR, ADDR + PAGE_SIZE);
+	write_to_vram(test, 0x1234567890000ULL);
 	KUNIT_EXPECT_EQ(test, t->to_vram, 1);
 
 	nouveau_dmem_suspend(&t->drm);
@@ -381,9 +387,7 @@ static void test_resume_fails(struct kunit *test)
 	msleep(1500);
 	KUNIT_EXPECT_TRUE(test, work_busy(&reader->work));
 	WRITE_ONCE(t->dev.unplugged, true);
-	for (i = 0; i < 150 && work_busy(&reader->work); i++)
-		msleep(20);
-	KUNIT_EXPECT_FALSE(test, work_busy(&reader->work));
+	KUNIT_EXPECT_TRUE(test, ends(reader));
 	KUNIT_EXPECT_EQ(test, READ_ONCE(t->to_ram), 0);
 
 	nouveau_dmem_resume(&t->drm);

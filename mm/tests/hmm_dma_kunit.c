@@ -140,7 +140,7 @@ static int hmm_dma_test_init(struct kunit *test)
 	t->pdev = platform_device_register_simple("hmm_dma_kunit", -1, NULL, 0);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, t->pdev);
 	t->dev = &t->pdev->dev;
-	/* It has no DMA for which caches would have to be maintained. */
+	/* The device does no DMA, so no caches need maintenance. */
 	dev_set_dma_coherent(t->dev);
 	KUNIT_ASSERT_EQ(test, dma_set_mask_and_coherent(t->dev,
 							DMA_BIT_MASK(64)), 0);

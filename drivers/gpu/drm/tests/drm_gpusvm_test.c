@@ -808,7 +808,7 @@ static int gpusvm_init(struct kunit *test)
 
 	t->drm.dev = kunit_device_register(test, "drm_gpusvm");
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, t->drm.dev);
-	/* It has no DMA for which caches would have to be maintained. */
+	/* The device does no DMA, so no caches need maintenance. */
 	dev_set_dma_coherent(t->drm.dev);
 	return dma_coerce_mask_and_coherent(t->drm.dev, DMA_BIT_MASK(64));
 }

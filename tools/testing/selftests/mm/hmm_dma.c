@@ -232,21 +232,19 @@ static int dma_read(int fd, char *addr, void *buf)
 }
 
 /*
- * Copies of large leaves may take longer than the driver waits for a fault: where
- * QEMU emulates each access, as with CXL, or where they have 512 MiB.
+ * To copy a large leaf may take longer than the driver waits for a fault: where
+ * QEMU emulates each access, as with CXL, or where a leaf has 512 MiB.
  */
-#define MAX_TRIES	10
-
-static long dma_map_slow(int fd, char *addr, size_t size, __u64 flags)
-{
-	int tries = MAX_TRIES;
-	long ret;
-
-	do
-		ret = dma_map(fd, addr, size, flags);
-	while (ret == -EBUSY && --tries);
-	return ret;
-}
+#define repeat_while_busy(call)				\
+({							\
+	int tries_ = 10;				\
+	long ret_;					\
+							\
+	do						\
+		ret_ = (call);				\
+	while (ret_ == -EBUSY && --tries_);		\
+	ret_;						\
+})
 
 static int dma_write(int fd, char *addr, void *buf)
 {
@@ -554,7 +552,8 @@ TEST_F_TIMEOUT(hmm_dma, windows, 120)
 		ASSERT_GE(dma_map(self->dma, start, size, flags), 1);
 		base = dma_query(self->dma, start).dma;
 		flags |= HMM_DMA_MAP_WRITE;
-		ASSERT_GE(dma_map_slow(self->dma, start, size, flags), 0);
+		ASSERT_GE(repeat_while_busy(dma_map(self->dma, start, size,
+						    flags)), 0);
 
 		if (size >= leaf_align(self->leaf))
 			align = leaf_align(self->leaf);
@@ -1177,7 +1176,7 @@ TEST_F_TIMEOUT(hmm_dma, reflink, 60)
 {
 	char bytes[BYTES], old[BYTES], got[BYTES];
 	size_t at = self->leaf / 2;
-	int clone, ret, tries = MAX_TRIES;
+	int clone;
 
 	if (!self->file || variant->backing == PRIVATE)
 		SKIP(return, NOT_HERE "no shared mapping of a file");
@@ -1191,10 +1190,8 @@ TEST_F_TIMEOUT(hmm_dma, reflink, 60)
 	ASSERT_EQ(memcmp(got, old, BYTES), 0);
 	ASSERT_FALSE(dma_writable(self->dma, self->map + at));
 	stamp(bytes);
-	do
-		ret = dma_write(self->dma, self->map + at, bytes);
-	while (ret == -EBUSY && --tries);
-	ASSERT_EQ(ret, 0);
+	ASSERT_EQ(repeat_while_busy(dma_write(self->dma, self->map + at, bytes)),
+		  0);
 	ASSERT_EQ(memcmp(self->map + at, bytes, BYTES), 0);
 	ASSERT_EQ(pread(clone, got, BYTES, at), BYTES);
 	ASSERT_EQ(memcmp(got, old, BYTES), 0);
@@ -2003,8 +2000,8 @@ TEST(memcg)
 				  LONG_MAX));
 
 	/*
-	 * What it has by now, and no more: neither what is charged ahead for each
-	 * CPU, which memory.high gives back.
+	 * No more than it has by now. memory.high gives back what is charged ahead
+	 * for each CPU.
 	 */
 	snprintf(path, sizeof(path), "%s/memory.high", group);
 	ASSERT_EQ(write_text(path, "0"), 0);
