@@ -240,9 +240,9 @@ static int dma_read(int fd, char *addr, void *buf)
 	int tries_ = 10;				\
 	long ret_;					\
 							\
-	do						\
+	do {						\
 		ret_ = (call);				\
-	while (ret_ == -EBUSY && --tries_);		\
+	} while (ret_ == -EBUSY && --tries_);		\
 	ret_;						\
 })
 
