@@ -9,6 +9,7 @@ MAKEFLAGS += --no-print-directory
 
 # The values reach the scripts as they were given: RUN='echo $$?' means that.
 override RUN := $(value RUN)
+override T := $(value T)
 export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V FIXES ONLY LIST T TESTS
 export ARCH PAGES IOMMU DAX CONFIG MEM CPUS QEMU QEMU_OPTS APPEND GDB CLOCK BOOT_TIMEOUT
 
@@ -17,10 +18,13 @@ mail := git-email libmailtools-perl
 lint := codespell clang-19 lld-19 llvm-19 sparse coccinelle python3-sphinx
 
 help:
-	@echo 'make demo [FILE=path]   build, boot, and let a device mirror that file on DAX'
-	@echo 'make check [T=pattern] [FAULTS=n]'
-	@echo '                        every test; the last line counts them. Only those whose name'
-	@echo '                        has the pattern; n range faults in each race of hmm_leaves'
+	@echo 'make demo [FILE=path]   build, boot, and let a device mirror that file on DAX (20'
+	@echo '                        minutes the first time, half a minute later)'
+	@echo 'make check [FAULTS=n]   every test; the last line counts them (80 minutes the first'
+	@echo '                        time, 45 to 75 later). n range faults in each race of hmm_leaves'
+	@echo 'make check T=list       its steps, and how long each took'
+	@echo 'make check T="word..."  the steps whose name has one of the words in it; of these,'
+	@echo '                        with T=word:test, one test (about a minute)'
 	@echo 'make guest [KERNEL=series|base|debug] [RUN=command]'
 	@echo '                        that kernel in QEMU: a shell, or one command and its status'
 	@echo '        [ARCH=arm64|riscv64|ppc64le] [PAGES=64k] [IOMMU=amd|virtio|...] [DAX=cxl|...]'
@@ -33,11 +37,12 @@ help:
 	@echo 'make series [V=n] [FIXES=rdma|drm|mm|dax|hv]'
 	@echo '                        build/series/: mails with a cover letter, for git send-email;'
 	@echo '                        version n; only the fixes for those maintainers'
-	@echo 'make lint [BOOT=yes]    static checks of the series, patch by patch, and of the harness;'
-	@echo '                        with BOOT=yes each patch also boots and has to pass its tests'
+	@echo 'make lint [BOOT=yes]    static checks of the series, patch by patch, and of the harness'
+	@echo '                        (a quarter of an hour); with BOOT=yes each patch also boots'
+	@echo '                        and has to pass its tests (hours)'
 	@echo 'make mutants [ONLY=text] [LIST=yes]'
 	@echo '                        take one protection after another out of the kernel, and'
-	@echo '                        see the test fail that is there for it'
+	@echo '                        see the test fail that is there for it (hours)'
 	@echo 'make clean              remove build/ (downloads and ccache stay in the cache folder)'
 	@echo 'All take LINUX=tree, BUILD=folder, DEPS=print|skip, FORCE=1; the guest takes more:'
 	@echo 'see README.md, "To hack", and the head of harness/guest.'
@@ -46,7 +51,7 @@ demo:
 	@harness/deps && harness/demo/demo
 
 check:
-	@harness/deps $(mail) b4 codespell && harness/check
+	@$(if $(filter list,$(T)),,harness/deps $(mail) b4 codespell &&) harness/check
 
 guest:
 	@harness/deps && harness/prepare "$${KERNEL:-series}" && harness/guest

@@ -3,6 +3,53 @@
 # what counts their results.
 # shellcheck shell=bash
 
+# A shell pattern: of a step that takes one, run only the tests that have such a name.
+# That of a selftest's test is FIXTURE.VARIANT.TEST, or the end of it after a period; that
+# of KUnit's is SUITE.TEST, as kunit.filter_glob has it.
+FILTER=
+
+# takes COMMAND: what FILTER is like for it; nothing if it takes none.
+takes() {
+	case $1 in
+	dax_mappings|hmm_dax|hmm_leaves|hmm_dma|hmm_dma_gaps|hmm_tests) echo TEST ;;
+	kunit) echo SUITE.TEST ;;
+	esac
+}
+
+# tests_of PROGRAM: the full names of its tests. It lists them on standard error, and
+# each fixture has its variants in one column and, beside them, its tests in the next.
+tests_of() {
+	"$1" -l 2>&1 >/dev/null | awk '
+	function end_of_fixture(v, t) {
+		for (v = 0; v < variants || !v; v++)
+			for (t = 0; t < tests; t++)
+				print fixture (variants ? "." variant[v] : "") "." test[t]
+		variants = tests = 0
+	}
+	/^[#-]/ { end_of_fixture(); next }
+	{
+		fixture_here = substr($0, 1, 1) != " "
+		if (fixture_here) fixture = $1
+		if (substr($0, 22, 1) != " ") variant[variants++] = $(fixture_here + 1)
+		if (substr($0, 48) != "") test[tests++] = substr($0, 48)
+	}
+	END { end_of_fixture() }'
+}
+
+# options KERNEL PROGRAM [OPTION...]: what the program is told: these options or, with
+# FILTER, to run the tests of that name, but for those that -T leaves out.
+options() {
+	local name names=
+	[ -n "$FILTER" ] || { echo "${*:3}"; return; }
+	for name in $(tests_of "$(kernel_out "$1")/selftests/$2"); do
+		# shellcheck disable=SC2053	# a pattern
+		[[ $name == $FILTER || $name == *.$FILTER ]] || continue
+		[[ " $* " == *" -T ${name##*.} "* ]] || names+=" -r $name"
+	done
+	# Without any option, it would run all of them.
+	[ -n "$names" ] && echo "$names"
+}
+
 # The guest's exit status is the command's, so a splat fails a step as well.
 in_guest() { # KERNEL SECONDS COMMAND
 	KERNEL=$1 GUEST_TIMEOUT=$2 RUN=$3 "$TOP/harness/guest"
@@ -12,40 +59,49 @@ in_guest() { # KERNEL SECONDS COMMAND
 # takes longer than all others together, and checks nothing that they do not. Swap is
 # on a loop device: pmem is synchronous, and keeps no copy of what is read back.
 hmm_tests() {
+	local options
+	options=$(options "$1" hmm-tests -T benchmark_thp_migration "${@:2}") || return
 	in_guest "$1" 1500 'modprobe loop && truncate -s 64M /run/swap && losetup /dev/loop0 /run/swap &&
 		mkswap /dev/loop0 >/dev/null && swapon /dev/loop0 && set -- $HMM_DAX_SPM && modprobe test_hmm spm_addr_dev0=$1 spm_addr_dev1=$2 &&
-		'"$(kernel_out "$1")"'/selftests/hmm-tests -T benchmark_thp_migration '"${*:2}"
+		'"$(kernel_out "$1")"'/selftests/hmm-tests '"$options"
 }
 # As kselftest runs it, unless told which of it.
 hmm_dax() { # KERNEL [OPTION OF THE TEST...]
-	local run="sh ./ksft_hmm_dax.sh"
-	(($# == 1)) || run="modprobe test_hmm && ./hmm_dax ${*:2}"
+	local options run="sh ./ksft_hmm_dax.sh"
+	options=$(options "$1" hmm_dax "${@:2}") || return
+	[ -z "$options" ] || run="modprobe test_hmm && ./hmm_dax $options"
 	in_guest "$1" 1500 "dax-storage && . /run/storage &&
 		cd $(kernel_out "$1")/selftests && $run"
 }
 
 # No device: what DAX mappings do to the CPU.
 dax_mappings() {
-	in_guest "$1" 300 "dax-storage && . /run/storage && $(kernel_out "$1")/selftests/dax_mappings"
+	local options
+	options=$(options "$1" dax_mappings) || return
+	in_guest "$1" 300 "dax-storage && . /run/storage &&
+		$(kernel_out "$1")/selftests/dax_mappings $options"
 }
 
 # FAULTS: range faults in each of the races; 4,000 take a minute or two.
 hmm_leaves() { # KERNEL FAULTS [OPTION OF THE TEST...]
-	local faults=${FAULTS:-$2}
+	local options faults=${FAULTS:-$2}
+	options=$(options "$1" hmm_leaves "${@:3}") || return
 	in_guest "$1" $((1800 + faults / 20)) "dax-storage && . /run/storage && modprobe test_hmm &&
 		modprobe test_hmm_leaves && export HMM_LEAVES_FAULTS=$faults &&
-		$(kernel_out "$1")/selftests/hmm_leaves ${*:3}"
+		$(kernel_out "$1")/selftests/hmm_leaves $options"
 }
 
 # Whatever the test does, nothing may stay in the IOMMU. The two tests that leave
 # memory behind that nobody should use have a guest of their own. On a kernel that
 # lets allocations fail, what is mapped is also taken back at once.
 hmm_dma() { # KERNEL [OPTION OF THE TEST...]
-	local errors=
-	[ "$1" != debug ] || errors=-u
+	local options balance=${FILTER:+-n}
+	options=$(options "$1" hmm_dma -T hwpoison -T namespace "${@:2}") || return
+	[ "$1" != debug ] || balance+=" -u"
 	P2PDMA=yes in_guest "$1" 2400 "dax-storage && . /run/storage && set -- \$HMM_DAX_SPM &&
 		modprobe test_hmm spm_addr_dev0=\$1 spm_addr_dev1=\$2 && modprobe test_hmm_dma && p2pmem &&
-		iommu-balance $errors bash -c '$(kernel_out "$1")/selftests/hmm_dma -T hwpoison -T namespace ${*:2} && modprobe -r test_hmm_dma'"
+		iommu-balance $balance bash -c '$(kernel_out "$1")/selftests/hmm_dma $options &&
+			modprobe -r test_hmm_dma'"
 }
 # Of the rows of harness/matrix the one that shows most in its time: an IOMMU that takes
 # back no part of what one request mapped.
@@ -65,19 +121,21 @@ translated='translated() { ! grep -qs ^DMA /sys/bus/pci/devices/$1/iommu_group/t
 # Those of the window are for a device without an IOMMU, and for the nvme controller,
 # which has one and memory that it reaches by its bus address.
 run_hmm_dma() {
-	echo "$translated nvme=\$(p2pmem) && nvme=\${nvme%/p2pmem/*} && modprobe kunit enable=1 autorun=1 &&
-		{ iommu-balance -u modprobe hmm_dma_kunit \$(translated \${nvme##*/}); balanced=\$?; } &&
+	echo "$translated nvme=\$(p2pmem) && nvme=\${nvme%/p2pmem/*} &&
+		{ iommu-balance ${FILTER:+-n} -u modprobe hmm_dma_kunit \$(translated \${nvme##*/})
+		  balanced=\$?; } &&
 		kunit-results hmm_dma hmm_dma_iommu && [ \$balanced = 0 ]"
 }
-run_hmm_blocks() { echo "modprobe kunit enable=1 autorun=1 && modprobe hmm_blocks_kunit && kunit-results hmm_blocks"; }
-run_iommu_units() { echo "modprobe kunit enable=1 autorun=1 && modprobe iommu_units_kunit && kunit-results iommu_units"; }
+run_hmm_blocks() { echo "modprobe hmm_blocks_kunit && kunit-results hmm_blocks"; }
+run_iommu_units() { echo "modprobe iommu_units_kunit && kunit-results iommu_units"; }
 
 # No GPU in there: the suites of page tables, and of faults on mappings of DAX.
 run_nouveau() {
 	echo "dax-storage && dax=\$(dax-list svm) || exit
 		edu=\$(grep -lx 0x11e8 /sys/bus/pci/devices/*/device) && edu=\${edu%/device}
 		echo always >/sys/kernel/mm/transparent_hugepage/enabled
-		modprobe kunit enable=1 autorun=1 && modprobe nouveau svm_kunit_pci=\${edu##*/} svm_kunit_dax=\$dax &&
+		modprobe nouveau svm_kunit_pci=\${edu##*/} svm_kunit_dax=\$dax &&
+		${FILTER:+! grep -qs test_atomic /sys/kernel/debug/kunit/nouveau_svm/results ||}
 		grep -q 'test_atomic: a THP' /sys/kernel/debug/kunit/nouveau_svm/results ||
 			echo 'not ok test_atomic had no THP'
 		modprobe nouveau_dmem_mocks && kunit-results nouveau_vmm_pfn nouveau_svm nouveau_dmem"
@@ -88,7 +146,7 @@ run_gpusvm() {
 	echo "$translated dax-storage && dax=\$(dax-list gpusvm) && p2p=\$(p2pmem) || exit
 		edu=\$(grep -lx 0x11e8 /sys/bus/pci/devices/*/device) && edu=\${edu%/device}
 		echo always >/sys/kernel/mm/transparent_hugepage/enabled
-		modprobe kunit enable=1 autorun=1 && { iommu-balance modprobe drm_gpusvm_test \$(translated \${edu##*/}) \
+		{ iommu-balance ${FILTER:+-n} modprobe drm_gpusvm_test \$(translated \${edu##*/}) \
 			dax=\$dax,\$p2p:0; balanced=\$?; } &&
 		kunit-results drm_gpusvm drm_gpusvm_iommu && [ \$balanced = 0 ]"
 }
@@ -98,7 +156,6 @@ run_gpusvm() {
 run_mocks() { # SUITES MODULE...
 	echo "dax-storage ${PUD:+&& sed -i /_PUD=/d /run/storage} && p2p=${P2PDMA:+\$(p2pmem)} &&
 		echo always >/sys/kernel/mm/transparent_hugepage/enabled &&
-		modprobe kunit enable=1 autorun=1 &&
 		for module in ${*:2}; do
 			dax=\$(dax-list mocks) && modprobe \$module dax=\$dax\${p2p:+,\$p2p:0} || exit
 		done; kunit-results $1"
@@ -109,13 +166,27 @@ run_xe() { P2PDMA=yes run_mocks "xe_vm xe_svm" xe_vm_mocks xe_svm_mocks; }
 # The last one: it takes the memory with leaves of a PUD away.
 run_mlx5() { P2PDMA=yes PUD=no run_mocks "mlx5_odp umem_odp" mlx5_mocks; }
 
+# suite_in COMMANDS: one of the suites whose results they print has the name in FILTER.
+suite_in() {
+	local suite suites
+	suites=$(sed -n 's/.*kunit-results \([a-z0-9_ ]*\).*/\1/p' <<<"$1")
+	for suite in $suites; do
+		# shellcheck disable=SC2053	# a pattern
+		[[ $suite != ${FILTER%%.*} ]] || return 0
+	done
+	return 1
+}
+
 # kunit KERNEL NAME...: these in one guest, as booting takes longer than most of them.
 kunit() {
 	local name run=''
 	for name in "${@:2}"; do
+		[ -z "$FILTER" ] || suite_in "$(run_"$name")" || continue
 		run+="($(run_"$name")); rc=\$?; [ \$rc = 0 ] || { echo \"not ok $name: status \$rc\"; bad=1; }"$'\n'
 	done
+	[ -n "$run" ] || return
 	P2PDMA=yes in_guest "$1" $((300 + 300 * ($# - 1))) "bad=0
+		modprobe kunit enable=1 autorun=1 ${FILTER:+filter_glob='$FILTER'}
 		$run
 		[ \$bad = 0 ]"
 }

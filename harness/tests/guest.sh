@@ -102,6 +102,13 @@ MEM=512 refuses "too small a MEM" "MEM=512: at least 2816" guest true
 QEMU=/none/qemu refuses "no such QEMU" "there is no /none/qemu" guest true
 equals "CPUS, MEM and APPEND" "$(CPUS=3 MEM=3328 APPEND=no5lvl status '
 	[ $(nproc) = 3 ] && grep -q " no5lvl" /proc/cmdline && [ $(awk "/MemTotal/ { print (\$2 > 2600000) }" /proc/meminfo) = 1 ]')" 0
+# harness/tests/check.sh has the rest of make check T=step:filter.
+t "KUnit's filter: no test is a failure, and other suites need not have run" guest '
+	glob=/sys/module/kunit/parameters/filter_glob
+	modprobe kunit enable=1 autorun=1 filter_glob=hmm_blocks.none && modprobe hmm_blocks_kunit || exit
+	! kunit-results hmm_blocks && rmmod hmm_blocks_kunit || exit
+	printf hmm_blocks.test_random >$glob && modprobe hmm_blocks_kunit || exit
+	[ "$(kunit-results hmm_dma hmm_blocks)" = "ok 1 test_random" ]'
 GUEST_TIMEOUT=soon refuses "a wrong GUEST_TIMEOUT" "give a number of seconds" guest true
 BUILD=$tmp/none refuses "no kernel yet" "no series kernel yet" guest true
 # The guest knows by what it runs: 5 is KVM, 6 is not.
