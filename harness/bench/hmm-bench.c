@@ -39,6 +39,7 @@
 
 static int bench;
 static const char *only;	/* the one case to run, or NULL for all */
+static size_t page_size;
 
 static const char *need(const char *name)
 {
@@ -88,7 +89,7 @@ static struct hmm_bench_fault fault(const struct mapping *m, char *p, size_t siz
 {
 	struct hmm_bench_fault f = {
 		.addr = (uintptr_t)p,
-		.npages = size / 4096,
+		.npages = size / page_size,
 		.flags = m->flags | flags,
 	};
 
@@ -198,7 +199,7 @@ static struct least measure(const struct mapping *m, size_t size, int flags)
 static void print(const char *kind, const struct mapping *m, const char *output,
 		  unsigned long long leaves, unsigned long long ns, unsigned long long limit)
 {
-	printf("%s_%s%s %zu %llu %llu %llu\n", kind, m->name, output, m->size / 4096, leaves,
+	printf("%s_%s%s %zu %llu %llu %llu\n", kind, m->name, output, m->size / page_size, leaves,
 	       ns, limit);
 	fflush(stdout);
 }
@@ -213,10 +214,10 @@ static void cost(const struct mapping *m)
 		char *p;
 
 		at_least(&touched, touch(m, m->window ?: m->size / l.leaves));
-		at_least(&filled, fill(m->size / 4096));
+		at_least(&filled, fill(m->size / page_size));
 		p = map(m);
 		fault(m, p, m->size, 0);
-		at_least(&walked, walk(p, m->size / 4096));
+		at_least(&walked, walk(p, m->size / page_size));
 		munmap(p, m->size);
 		if (run == 3 && touched > 1000000 && filled > 1000000 && walked > 1000000)
 			break;
@@ -259,9 +260,9 @@ static void terabyte(void)
 	p = map(&m);
 	fault(&m, p, GB(1024), HMM_BENCH_LIST);
 	for (run = 0; run < 25; run++)
-		at_least(&walked, walk(p, GB(1024) / 4096));
+		at_least(&walked, walk(p, GB(1024) / page_size));
 	munmap(p, GB(1024));
-	printf("walk_warm_%s_list %zu %llu %llu %llu\n", m.name, GB(1024) / 4096, l.leaves,
+	printf("walk_warm_%s_list %zu %llu %llu %llu\n", m.name, GB(1024) / page_size, l.leaves,
 	       l.warm, walked);
 	close(dev);
 }
@@ -279,9 +280,9 @@ static void print_curve(const struct mapping *m, size_t step)
 			struct least l = measure(m, size, flags[i]);
 			const char *output = i ? "_list" : "";
 
-			printf("curve cold_%s%s %zu %llu %llu\n", m->name, output, size / 4096,
+			printf("curve cold_%s%s %zu %llu %llu\n", m->name, output, size / page_size,
 			       l.leaves, l.cold);
-			printf("curve warm_%s%s %zu %llu %llu\n", m->name, output, size / 4096,
+			printf("curve warm_%s%s %zu %llu %llu\n", m->name, output, size / page_size,
 			       l.leaves, l.warm);
 			fflush(stdout);
 		}
@@ -308,7 +309,7 @@ static int written_file(const char *dir, size_t size)
 
 static void punch(int fd)
 {
-	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096))
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, page_size))
 		err(1, "punch");
 }
 
@@ -330,31 +331,49 @@ static void folios_of_64k(bool on)
 	}
 }
 
+/* What a PMD maps, in bytes. */
+static size_t pmd_size(void)
+{
+	FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", "r");
+	size_t size;
+
+	if (!f || fscanf(f, "%zu", &size) != 1)
+		err(1, "hpage_pmd_size");
+	fclose(f);
+	return size;
+}
+
 static void each_case(void (*one)(const struct mapping *m))
 {
-	int dev = devdax(), file = written_file(need("HMM_DAX_EXT4"), MB(256));
+	/* With pages of 64 KiB, a PMD maps 512 MiB, and no leaf is larger. */
+	bool small = pmd_size() <= MB(256);
+	size_t large = small ? MB(256) : pmd_size();
+	int dev = small ? devdax() : -1, file = written_file(need("HMM_DAX_EXT4"), large);
 	int cached = written_file("/dev/shm", MB(64));
 	const struct mapping cases[] = {
 		{ "pud_1g", dev, GB(1), 0, 0, 0, 0 },
 		{ "pud_1g_write", dev, GB(1), 0, HMM_BENCH_WRITE, 0, 0 },
-		{ "pmd_256m", file, MB(256), 0, 0, 0, 0 },
-		{ "pmd_256m_write", file, MB(256), 0, HMM_BENCH_WRITE, 0, 0 },
+		{ small ? "pmd_256m" : "pmd_512m", file, large, 0, 0, 0, 0 },
+		{ small ? "pmd_256m_write" : "pmd_512m_write", file, large, 0, HMM_BENCH_WRITE,
+		  0, 0 },
 		/* Addresses out of step with the file's blocks: by pages. */
-		{ "pte_64m", file, MB(64), 4096, 0, 0, 0 },
-		{ "pte_64m_write", file, MB(64), 4096, HMM_BENCH_WRITE, 0, 0 },
-		{ "thp_256m", -1, MB(256), 0, HMM_BENCH_WRITE, 0, 0 },
+		{ "pte_64m", file, MB(64), page_size, 0, 0, 0 },
+		{ "pte_64m_write", file, MB(64), page_size, HMM_BENCH_WRITE, 0, 0 },
+		{ small ? "thp_256m" : "thp_512m", -1, large, 0, HMM_BENCH_WRITE, 0, 0 },
 		/* The page cache: a read fault maps what is around as well. */
 		{ "file_64m", cached, MB(64), 0, 0, 0, 65536 },
 		{ "mthp_64m", -1, MB(64), 0, HMM_BENCH_WRITE, 0, 65536 },
 	};
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(cases); i++)
+	for (i = small ? 0 : 2; i < ARRAY_SIZE(cases); i++)
 		if (!only || !strcmp(only, cases[i].name)) {
-			folios_of_64k(cases[i].window);
+			if (small)
+				folios_of_64k(cases[i].window);
 			one(&cases[i]);
 		}
-	folios_of_64k(false);
+	if (small)
+		folios_of_64k(false);
 	if (one == faults) {
 		/* A page of the first 2 MiB is a hole: pages, then PMD leaves. */
 		const struct mapping mixed = { "mixed_16m", file, MB(16), 0, 0, 0, 0 };
@@ -364,7 +383,8 @@ static void each_case(void (*one)(const struct mapping *m))
 	}
 	close(cached);
 	close(file);
-	close(dev);
+	if (small)
+		close(dev);
 }
 
 /* From 1 leaf to 1,024, and from 2 MiB to 1 GiB within one leaf. */
@@ -545,6 +565,7 @@ int main(int argc, char **argv)
 	const char *what = argc > 1 && argc <= 3 ? argv[1] : "";
 
 	only = argc > 2 ? argv[2] : NULL;
+	page_size = sysconf(_SC_PAGESIZE);
 
 	if (!strcmp(what, "dma")) {
 		each_dma();
@@ -557,7 +578,8 @@ int main(int argc, char **argv)
 		each_case(faults);
 	} else if (!strcmp(what, "cost")) {
 		each_case(cost);
-		terabyte();
+		if (pmd_size() <= MB(256))
+			terabyte();
 	} else if (!strcmp(what, "curves")) {
 		curves();
 	} else {
