@@ -184,13 +184,14 @@ static void leaf_set_pte(struct leaf *leaf, unsigned long addr, pte_t pte,
 static void leaf_read_pte(struct mm_struct *mm, pmd_t *pmdp, spinlock_t *pml,
 			  unsigned long addr, void *owner, struct leaf *leaf)
 {
-	spinlock_t *ptl = pte_lockptr(mm, pmdp);
+	pte_t *ptep = pte_offset_kernel(pmdp, addr);
+	/* As pte_lockptr(), which modules cannot call on powerpc. */
+	spinlock_t *ptl = ptep_lockptr(mm, ptep);
 
 	if (ptl != pml)
 		spin_lock_nested(ptl, SINGLE_DEPTH_NESTING);
 	leaf->end = addr + PAGE_SIZE;
-	leaf_set_pte(leaf, addr, ptep_get(pte_offset_kernel(pmdp, addr)),
-		     owner);
+	leaf_set_pte(leaf, addr, ptep_get(ptep), owner);
 	if (ptl != pml)
 		spin_unlock(ptl);
 }
