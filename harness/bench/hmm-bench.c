@@ -331,6 +331,12 @@ static void folios_of_64k(bool on)
 	}
 }
 
+/* With larger ones, arm64 has no leaves of a PUD, and 64 KiB is not a folio of its own. */
+static bool has_small_pages(void)
+{
+	return page_size == 4096;
+}
+
 /* What a PMD maps, in bytes. */
 static size_t pmd_size(void)
 {
@@ -345,34 +351,37 @@ static size_t pmd_size(void)
 
 static void each_case(void (*one)(const struct mapping *m))
 {
-	/* With pages of 64 KiB, a PMD maps 512 MiB, and no leaf is larger. */
-	bool small = pmd_size() <= MB(256);
-	size_t large = small ? MB(256) : pmd_size();
-	int dev = small ? devdax() : -1, file = written_file(need("HMM_DAX_EXT4"), large);
+	size_t large = pmd_size() > MB(256) ? pmd_size() : MB(256);
+	int dev = has_small_pages() ? devdax() : -1;
+	int file = written_file(need("HMM_DAX_EXT4"), large);
 	int cached = written_file("/dev/shm", MB(64));
+	char pmd[24], pmd_write[32], thp[24];
 	const struct mapping cases[] = {
 		{ "pud_1g", dev, GB(1), 0, 0, 0, 0 },
 		{ "pud_1g_write", dev, GB(1), 0, HMM_BENCH_WRITE, 0, 0 },
-		{ small ? "pmd_256m" : "pmd_512m", file, large, 0, 0, 0, 0 },
-		{ small ? "pmd_256m_write" : "pmd_512m_write", file, large, 0, HMM_BENCH_WRITE,
-		  0, 0 },
+		{ pmd, file, large, 0, 0, 0, 0 },
+		{ pmd_write, file, large, 0, HMM_BENCH_WRITE, 0, 0 },
 		/* Addresses out of step with the file's blocks: by pages. */
 		{ "pte_64m", file, MB(64), page_size, 0, 0, 0 },
 		{ "pte_64m_write", file, MB(64), page_size, HMM_BENCH_WRITE, 0, 0 },
-		{ small ? "thp_256m" : "thp_512m", -1, large, 0, HMM_BENCH_WRITE, 0, 0 },
+		{ thp, -1, large, 0, HMM_BENCH_WRITE, 0, 0 },
 		/* The page cache: a read fault maps what is around as well. */
 		{ "file_64m", cached, MB(64), 0, 0, 0, 65536 },
 		{ "mthp_64m", -1, MB(64), 0, HMM_BENCH_WRITE, 0, 65536 },
 	};
 	size_t i;
 
-	for (i = small ? 0 : 2; i < ARRAY_SIZE(cases); i++)
+	snprintf(pmd, sizeof(pmd), "pmd_%zum", large >> 20);
+	snprintf(pmd_write, sizeof(pmd_write), "%s_write", pmd);
+	snprintf(thp, sizeof(thp), "thp_%zum", large >> 20);
+	/* The first two need leaves of a PUD. */
+	for (i = has_small_pages() ? 0 : 2; i < ARRAY_SIZE(cases); i++)
 		if (!only || !strcmp(only, cases[i].name)) {
-			if (small)
+			if (has_small_pages())
 				folios_of_64k(cases[i].window);
 			one(&cases[i]);
 		}
-	if (small)
+	if (has_small_pages())
 		folios_of_64k(false);
 	if (one == faults) {
 		/* A page of the first 2 MiB is a hole: pages, then PMD leaves. */
@@ -383,7 +392,7 @@ static void each_case(void (*one)(const struct mapping *m))
 	}
 	close(cached);
 	close(file);
-	if (small)
+	if (dev >= 0)
 		close(dev);
 }
 
@@ -578,7 +587,7 @@ int main(int argc, char **argv)
 		each_case(faults);
 	} else if (!strcmp(what, "cost")) {
 		each_case(cost);
-		if (pmd_size() <= MB(256))
+		if (has_small_pages())
 			terabyte();
 	} else if (!strcmp(what, "curves")) {
 		curves();
