@@ -115,13 +115,10 @@ hmm_dma_destroy() {
 }
 
 # KUnit suites without a device of their own, by module: each prints what a guest runs.
-# Suites for a device behind an IOMMU are skipped where none translates.
-translated='translated() { ! grep -qs ^DMA /sys/bus/pci/devices/$1/iommu_group/type || echo pci=$1; }
-'
 # Those of the window are for a device without an IOMMU, and for the nvme controller,
 # which has one and memory that it reaches by its bus address.
 run_hmm_dma() {
-	echo "$translated nvme=\$(p2pmem) && nvme=\${nvme%/p2pmem/*} &&
+	echo "nvme=\$(p2pmem) && nvme=\${nvme%/p2pmem/*} &&
 		{ iommu-balance ${FILTER:+-n} -u modprobe hmm_dma_kunit \$(translated \${nvme##*/})
 		  balanced=\$?; } &&
 		kunit-results hmm_dma hmm_dma_iommu && [ \$balanced = 0 ]"
@@ -143,7 +140,7 @@ run_nouveau() {
 
 # drm_gpusvm: first for a device without an IOMMU, then for edu, which has one.
 run_gpusvm() {
-	echo "$translated dax-storage && dax=\$(dax-list gpusvm) && p2p=\$(p2pmem) || exit
+	echo "dax-storage && dax=\$(dax-list gpusvm) && p2p=\$(p2pmem) || exit
 		edu=\$(grep -lx 0x11e8 /sys/bus/pci/devices/*/device) && edu=\${edu%/device}
 		echo always >/sys/kernel/mm/transparent_hugepage/enabled
 		{ iommu-balance ${FILTER:+-n} modprobe drm_gpusvm_test \$(translated \${edu##*/}) \
