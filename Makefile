@@ -4,7 +4,7 @@
 # instead of fetching one.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check guest bench matrix tree export series lint mutants clean
+.PHONY: help demo check guest bench matrix coverage tree export series lint mutants clean
 MAKEFLAGS += --no-print-directory
 
 # The values reach the scripts as they were given: RUN='echo $$?' means that.
@@ -31,6 +31,7 @@ help:
 	@echo '                        on another machine; harness/guest has them all'
 	@echo 'make matrix [ONLY=rows] [TESTS=columns] [LIST=yes]'
 	@echo '                        the tests on all of these (hours)'
+	@echo 'make coverage           the lines and branches of the series that the tests run'
 	@echo 'make bench              the cost in guest instructions, base against series'
 	@echo 'make tree               series/ and the added files -> git branch in build/linux'
 	@echo 'make export             and back'
@@ -61,6 +62,9 @@ bench:
 
 matrix:
 	@$(if $(LIST),,harness/deps &&) harness/matrix
+
+coverage:
+	@harness/deps && harness/coverage
 
 tree:
 	@harness/deps && harness/base && harness/series tree
