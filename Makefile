@@ -11,7 +11,7 @@ MAKEFLAGS += --no-print-directory
 override RUN := $(value RUN)
 override T := $(value T)
 export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V FIXES ONLY LIST T TESTS
-export ARCH PAGES IOMMU DAX CONFIG MEM CPUS QEMU QEMU_OPTS APPEND GDB CLOCK BOOT_TIMEOUT
+export ARCH PAGES IOMMU DAX CONFIG MEM CPUS QEMU QEMU_OPTS APPEND GDB CLOCK BOOT_TIMEOUT JOBS
 
 # Debian's git-email only recommends what it cannot do without.
 mail := git-email libmailtools-perl

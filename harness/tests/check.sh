@@ -9,10 +9,10 @@ eval "$(sed -n '/^run() {/,/^}/p' "$TOP/harness/check")"
 # Says what a step of that name counts, for a command that prints lines and exits.
 counts() { # NAME STATUS LINE...
 	# shellcheck disable=SC2034	# step's
-	local passed=0 failed=0 skipped=0 logs=$tmp times=$tmp/times
+	local logs=$tmp times=$tmp/times
 	says() { local status=$1; shift; (($# == 0)) || printf '%s\n' "$@"; return "$status"; }
 	run "$1" says "${@:2}" >"$tmp/out"
-	echo "$passed $failed $skipped"
+	tail -n 1 "$tmp/counts"
 }
 
 equals "two results" "$(counts x 0 'ok 1 a' 'ok 2 b')" "2 0 0"
@@ -66,7 +66,7 @@ cp "$tmp"/build/kernel-{series,debug}/selftests/hmm_dma
 chmod -R +x "$tmp/harness" "$tmp/build"
 picks() { # T [VARIABLE=VALUE]: the lines that name steps
 	rm -f "$tmp/ran"
-	env "${@:2}" T="$1" BUILD="$tmp/build" "$tmp/harness/check" >"$tmp/said" 2>&1
+	env JOBS=1 "${@:2}" T="$1" BUILD="$tmp/build" "$tmp/harness/check" >"$tmp/said" 2>&1
 	sed -n 's/  .*passed .*//p' "$tmp/said"
 }
 last() { tail -n 1 "$tmp/said"; }
@@ -138,6 +138,34 @@ filter_glob='hmm_bl*.test_memory'
 modprobe hmm_blocks_kunit && kunit-results hmm_blocks"
 equals "KUnit's filter for no suite" "$(picks 'KUnit:hmm_bl.test_memory'; last)" \
 	"0 passed, 1 failed, 0 skipped"
+
+# Each says when it begins, and ends only when the other has begun.
+for name in lint each-patch; do
+	cat >"$tmp/harness/$name" <<-END
+		#!/bin/sh
+		touch "$tmp/$name"
+		for i in \$(seq 50); do [ ! -e "$tmp/lint" ] || [ ! -e "$tmp/each-patch" ] || exec echo ok 1 both; sleep 0.1; done
+		echo not ok 1 alone
+	END
+done
+both() { rm -f "$tmp"/{lint,each-patch}; picks 'compiles lint' JOBS="$1" >/dev/null; last; }
+equals "JOBS=2: two steps beside each other" "$(both 2)" "2 passed, 0 failed, 0 skipped"
+equals "JOBS=1: one after the other" "$(both 1)" "1 passed, 1 failed, 0 skipped"
+refuses "JOBS=0" "JOBS=0: give a number" env JOBS=0 T=lint BUILD="$tmp/build" "$tmp/harness/check"
+
+# What a guest runs goes when make check is told to stop.
+printf '#!/bin/sh\nexec sleep 1234.5\n' >"$tmp/harness/lint"
+for signal in INT TERM; do
+	# In a shell of its own, as the tests are one that ignores SIGINT in the background.
+	env T=lint BUILD="$tmp/build" python3 -c '
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])' "$tmp/harness/check" >"$tmp/said" 2>&1 &
+	for _ in $(seq 100); do ! pgrep -f 'sleep 1234\.5' >/dev/null || break; sleep 0.1; done
+	kill -s $signal $!
+	wait $!
+	equals "SIG$signal: status 130, and nothing goes on" "$? $(pgrep -fc 'sleep 1234\.5')" "130 0"
+done
 
 check() { rm -f "$tmp/ran"; T=$1 BUILD=$tmp/build "$tmp/harness/check"; }
 refuses "T= words, one in no step" "T=such: no step has that" check 'lint such'
