@@ -44,7 +44,7 @@ help:
 	@echo 'make mutants [ONLY=text] [LIST=yes]'
 	@echo '                        take one protection after another out of the kernel, and'
 	@echo '                        see the test fail that is there for it (hours)'
-	@echo 'make clean              remove build/ (downloads and ccache stay in the cache folder)'
+	@echo 'make clean              remove build/ (what was downloaded and built stays in the cache folder)'
 	@echo 'All take LINUX=tree, BUILD=folder, DEPS=print|skip, FORCE=1; the guest takes more:'
 	@echo 'see README.md, "To hack", and the head of harness/guest.'
 
