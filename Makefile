@@ -4,13 +4,14 @@
 # instead of fetching one.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check guest bench matrix coverage tree export series lint mutants clean
+.PHONY: help demo check guest bench matrix coverage peers compat tree export series lint mutants clean
 MAKEFLAGS += --no-print-directory
 
 # The values reach the scripts as they were given: RUN='echo $$?' means that.
 override RUN := $(value RUN)
 override T := $(value T)
 export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V FIXES ONLY LIST T TESTS
+export MODULE XFSTESTS NDCTL MIRROR
 export ARCH PAGES IOMMU DAX CONFIG MEM CPUS QEMU QEMU_OPTS APPEND GDB CLOCK BOOT_TIMEOUT JOBS
 
 # Debian's git-email only recommends what it cannot do without.
@@ -32,6 +33,12 @@ help:
 	@echo 'make matrix [ONLY=rows] [TESTS=columns] [LIST=yes]'
 	@echo '                        the tests on all of these (hours)'
 	@echo 'make coverage           the lines and branches of the series that the tests run'
+	@echo 'make peers [ONLY=suites] [XFSTESTS=tree] [NDCTL=tree] [MIRROR=yes] [LIST=yes]'
+	@echo '                        other suites of DAX, on base and series side by side; with a'
+	@echo '                        device that mirrors all they map'
+	@echo 'make compat MODULE=folder'
+	@echo '                        compile a driver that is not in the kernel against base and'
+	@echo '                        series, and show each difference'
 	@echo 'make bench              the cost in guest instructions, base against series'
 	@echo 'make tree               series/ and the added files -> git branch in build/linux'
 	@echo 'make export             and back'
@@ -45,7 +52,7 @@ help:
 	@echo '                        take one protection after another out of the kernel, and'
 	@echo '                        see the test fail that is there for it (hours)'
 	@echo 'make clean              remove build/ (what was downloaded and built stays in the cache folder)'
-	@echo 'All take LINUX=tree, BUILD=folder, DEPS=print|skip, FORCE=1; the guest takes more:'
+	@echo 'All take LINUX=tree, BUILD=folder, DEPS=install|print|skip, FORCE=1; the guest takes more:'
 	@echo 'see README.md, "To hack", and the head of harness/guest.'
 
 demo:
@@ -65,6 +72,13 @@ matrix:
 
 coverage:
 	@harness/deps && harness/coverage
+
+peers:
+	@$(if $(LIST),,harness/deps fio pmdk-tools $(if $(XFSTESTS),acl attr quota) && \
+		harness/prepare base series &&) harness/peers/peers.py
+
+compat:
+	@harness/deps && harness/prepare base series && harness/compat
 
 tree:
 	@harness/deps && harness/base && harness/series tree

@@ -1,0 +1,57 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# make compat: a driver that uses what the base has passes; what only one of base and
+# series has is found. Compiles against both kernels.
+. "$(dirname "$0")/lib.sh"
+
+here=$TOP/harness/tests/compat
+compat() { # FOLDER: what it says of it is in $tmp/said; prints the last line
+	MODULE=$1 "$TOP/harness/compat" >"$tmp/said" 2>&1
+	tail -n 1 "$tmp/said"
+}
+driver() { # NAME FILE...: a folder with these of $here
+	mkdir -p "$tmp/$1"
+	(cd "$here" && cp "${@:2}" "$tmp/$1")
+}
+said() { grep -q "$@" "$tmp/said"; }
+
+driver plain dense.c dense.h
+equals "a folder of files" "$(compat "$tmp/plain")" "1 passed, 0 failed, 0 skipped"
+
+driver kbuild dense.c dense.h
+mkdir "$tmp/kbuild/src"
+mv "$tmp"/kbuild/dense.* "$tmp/kbuild/src"
+echo 'obj-m := driver.o
+driver-y := src/dense.o' >"$tmp/kbuild/Kbuild"
+before=$(ls -lR --time-style=full-iso "$tmp/kbuild")
+equals "a folder with a Kbuild" "$(compat "$tmp/kbuild")" "1 passed, 0 failed, 0 skipped"
+equals "nothing is written there" "$(ls -lR --time-style=full-iso "$tmp/kbuild")" "$before"
+
+driver list dense.c dense.h list.c
+equals "what only the series has" "$(compat "$tmp/list")" "1 passed, 1 failed, 0 skipped"
+t "the object is named" said '^list.o: base and series differ'
+t "and so is the base's error" said "^    -list.c: error: .*has no member named .extents"
+
+cat >"$tmp/plain/removed.c" <<'END_OF_C'
+#include <linux/hmm-dma.h>
+int removed(struct device *dev, struct hmm_dma_map *map);
+int removed(struct device *dev, struct hmm_dma_map *map)
+{
+	return hmm_dma_map_alloc(dev, map, 1, sizeof(long));
+}
+END_OF_C
+equals "what only the base has" "$(compat "$tmp/plain")" "1 passed, 1 failed, 0 skipped"
+t "the object is named" said '^removed.o: base and series differ'
+
+echo '#error neither' >"$tmp/plain/removed.c"
+equals "what compiles on neither" "$(compat "$tmp/plain")" "1 passed, 0 failed, 1 skipped"
+t "its error is shown" said 'removed.o: fails on both: .*error: .*neither'
+rm "$tmp/plain/dense.c"
+refuses "nothing passes" "" env MODULE="$tmp/plain" "$TOP/harness/compat"
+
+mkdir "$tmp/empty"
+refuses "a folder without source" "neither a Kbuild nor a .c file" \
+	env MODULE="$tmp/empty" "$TOP/harness/compat"
+refuses "no folder" "give the folder" env MODULE= "$TOP/harness/compat"
+finish
