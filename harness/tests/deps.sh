@@ -23,10 +23,13 @@ nobody=()
 [ "$(id -u)" != 0 ] || nobody=(setpriv --reuid=65534 --clear-groups)
 
 t "nothing is missing here" "$TOP/harness/deps"
-refuses "without root: the line to run" "as root, run: apt-get update && apt-get install .*qemu-system-x86 .*ndctl" deps "${nobody[@]}"
+refuses "without root: the line to run" \
+	"as root, run: apt-get update && apt-get install .*qemu-system-x86 .*ndctl" \
+	deps "${nobody[@]}"
 t "and the packages are named" grep -q 'missing packages: .*qemu-system-x86' "$tmp/said"
 equals "and nothing was installed" "$(cat "$tmp/apt" 2>/dev/null)" ""
-DEPS=print refuses "DEPS=print: the line only, as root too" "run: apt-get update && apt-get install" deps
+DEPS=print refuses "DEPS=print: the line only, as root too" \
+	"run: apt-get update && apt-get install" deps
 
 # What was installed, of the two calls of apt-get.
 installed() { : >"$tmp/apt"; "$@" >"$tmp/said" 2>&1; grep -c qemu-system-x86 "$tmp/apt"; }
