@@ -12,7 +12,10 @@ tree() { # DIR VERSION PATCHLEVEL
 	mkdir -p "$1"
 	printf 'VERSION = %s\nPATCHLEVEL = %s\nSUBLEVEL = 1\nEXTRAVERSION =\n' "$2" "$3" >"$1/Makefile"
 }
-untrusted() { [ ! -e "$BUILD/base/id" ] && [ ! -e "$BUILD/base/linux" ] && [ ! -e "$BUILD/base/tmp" ]; }
+untrusted() {
+	local name
+	for name in id linux tmp; do [ ! -e "$BUILD/base/$name" ] || return; done
+}
 
 # LINUX=
 LINUX=$tmp/none refuses "LINUX= no such tree" "not a kernel tree" base
@@ -57,17 +60,21 @@ rm -rf "$BUILD"
 repo=$tmp/repo/dists/trixie-backports
 mkdir -p "$repo/main/binary-amd64" "$tmp/apt"
 : >"$repo/main/binary-amd64/Packages"
-printf 'Origin: x\nSuite: trixie-backports\nCodename: trixie-backports\nDate: Mon, 23 Nov 2026 00:00:00 UTC\nArchitectures: amd64\nComponents: main\nSHA256:\n %s 0 main/binary-amd64/Packages\n' \
-	"$(sha256sum </dev/null | cut -d' ' -f1)" >"$repo/Release"
+printf '%s\n' 'Origin: x' 'Suite: trixie-backports' 'Codename: trixie-backports' \
+	'Date: Mon, 23 Nov 2026 00:00:00 UTC' 'Architectures: amd64' 'Components: main' 'SHA256:' \
+	" $(sha256sum </dev/null | cut -d' ' -f1) 0 main/binary-amd64/Packages" >"$repo/Release"
 with_mirror() { # URI COMMAND...
 	echo "deb [trusted=yes] $1 bookworm main" >"$tmp/apt/list"
-	echo "Dir::Etc::sourcelist \"$tmp/apt/list\"; Dir::Etc::sourceparts \"-\"; Acquire::Retries \"0\";" >"$tmp/apt/conf"
+	printf '%s "%s";\n' Dir::Etc::sourcelist "$tmp/apt/list" Dir::Etc::sourceparts - \
+		Acquire::Retries 0 >"$tmp/apt/conf"
 	APT_CONFIG=$tmp/apt/conf XDG_CACHE_HOME=$tmp/cache GIT_ALLOW_PROTOCOL=file "${@:2}"
 }
-refuses "a suite whose signature does not verify" "signature .*nothing was used" with_mirror "file:$tmp/repo" base
+refuses "a suite whose signature does not verify" "signature .*nothing was used" with_mirror \
+	"file:$tmp/repo" base
 t "nothing is left of it" untrusted
 t "nor in the cache" test -z "$(find "$tmp/cache" -name '*.deb*' 2>/dev/null)"
-refuses "no network" "no base kernel: neither .* give LINUX=" with_mirror http://127.0.0.1:9/debian base
+refuses "no network" "no base kernel: neither .* give LINUX=" with_mirror \
+	http://127.0.0.1:9/debian base
 t "nothing is left of it" untrusted
 
 # What a killed run leaves is not trusted: no id, no base.

@@ -22,16 +22,20 @@ equals "a bad status, though the results are good" "$(counts x 1 'ok 1 a')" "1 1
 equals "no output" "$(counts x 0)" "0 1 0"
 equals "no result" "$(counts x 0 'all is well')" "0 1 0"
 equals "a skipped test" "$(counts x 0 'ok 1 a # SKIP none here')" "0 0 1"
-equals "a skipped test in the guest" "$(counts 'x, series kernel' 0 'ok 1 a' 'ok 2 b # SKIP none')" "1 1 0"
-equals "why, once more at the end" "$(tail -n 3 "$tmp/failed" | sed 's/; the whole log.*//')" "x, series kernel:
+equals "a skipped test in the guest" \
+	"$(counts 'x, series kernel' 0 'ok 1 a' 'ok 2 b # SKIP none')" "1 1 0"
+equals "why, once more at the end" \
+	"$(tail -n 3 "$tmp/failed" | sed 's/; the whole log.*//')" "x, series kernel:
 status 0
       1 SKIP none"
-equals "one that is not for that memory" "$(counts 'x, series kernel' 0 'ok 1 a' 'ok 2 b # SKIP not for this memory')" "1 0 0"
+equals "one that is not for that memory" \
+	"$(counts 'x, series kernel' 0 'ok 1 a' 'ok 2 b # SKIP not for this memory')" "1 0 0"
 equals "a test program's totals" "$(counts x 0 1..3 'ok 1 a' 'ok 2 b' 'ok 3 c' \
 	'# Totals: pass:3 fail:0 xfail:0 xpass:0 skip:0 error:0')" "3 0 0"
 equals "one that ran none of its tests" "$(counts x 0 1..0 \
 	'# Totals: pass:0 fail:0 xfail:0 xpass:0 skip:0 error:0')" "0 1 0"
-equals "one of two that ran none" "$(counts x 0 1..1 'ok 1 a' '# Totals: pass:1 fail:0 xfail:0 xpass:0 skip:0 error:0' \
+equals "one of two that ran none" "$(counts x 0 \
+	1..1 'ok 1 a' '# Totals: pass:1 fail:0 xfail:0 xpass:0 skip:0 error:0' \
 	1..0 '# Totals: pass:0 fail:0 xfail:0 xpass:0 skip:0 error:0')" "1 1 0"
 
 # A copy of it whose steps, kernels and guests are stand-ins: what runs in a guest passes,

@@ -47,4 +47,10 @@ equals() {
 	if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1"; fi
 }
 
+# copy_clone FOLDER: what git has of this clone, or would have, without its history.
+copy_clone() {
+	(cd "$TOP" && git ls-files -coz --exclude-standard |
+		tar --null -T - -cf - --ignore-failed-read 2>/dev/null) | tar -xf - -C "$1"
+}
+
 finish() { exit $((failures > 0)); }

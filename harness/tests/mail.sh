@@ -9,11 +9,12 @@
 linux=$BUILD/linux
 repo=$tmp/repo
 export BUILD=$tmp/build HOME=$tmp/home GIT_CONFIG_NOSYSTEM=1
-unset FORCE LINUX V FIXES GET_MAINTAINER EMAIL XDG_CONFIG_HOME "${!GIT_AUTHOR_@}" "${!GIT_COMMITTER_@}"
+unset FORCE LINUX V FIXES GET_MAINTAINER EMAIL XDG_CONFIG_HOME
+unset "${!GIT_AUTHOR_@}" "${!GIT_COMMITTER_@}"
 mkdir -p "$repo" "$BUILD/base" "$HOME"
 ln -s "$linux" "$BUILD/linux"
 cp "${linux%/*}/base/id" "$BUILD/base"
-(cd "$TOP" && git ls-files -coz --exclude-standard | tar --null -T - -cf - --ignore-failed-read 2>/dev/null) | tar -xf - -C "$repo"
+copy_clone "$repo"
 rgit() { git -C "$repo" "$@"; }
 as_test() { rgit -c user.name=test -c user.email=test@localhost "$@"; }
 rgit init -q
@@ -35,19 +36,33 @@ git config --global user.name "${me% <*}"
 git config --global user.email zoe@sender.example.org
 
 t "mails of the series" mail
-equals "one for each commit, and a cover letter" "$(find "$mails" -name '*.patch' | wc -l)" $((n + 1))
-equals "each From is the sender" "$(for p in "$mails"/*; do git mailinfo /dev/null /dev/null <"$p" | sed -n 's/^Author: //p; s/^Email: //p' | paste -sd' '; done | sort -u)" "${me//[<>]/}"
-equals "Signed-off-by is the sender's, once in each patch" "$(grep -hi '^signed-off-by:' "$mails"/* | uniq -c | xargs)" "$n Signed-off-by: $me"
+equals "one for each commit, and a cover letter" "$(find "$mails" -name '*.patch' | wc -l)" \
+	$((n + 1))
+equals "each From is the sender" \
+	"$(for p in "$mails"/*; do
+		git mailinfo /dev/null /dev/null <"$p" | sed -n 's/^Author: //p; s/^Email: //p' |
+			paste -sd' '
+	done | sort -u)" \
+	"${me//[<>]/}"
+equals "Signed-off-by is the sender's, once in each patch" \
+	"$(grep -hi '^signed-off-by:' "$mails"/* | uniq -c | xargs)" "$n Signed-off-by: $me"
 sed -n 's/.*<\(.*@.*\)>$/\1/p;/^Date:/q' "$repo"/series/*.patch | sort -u >"$tmp/authors"
 t "there are authors who could have been in it" grep -q @ "$tmp/authors"
 t "no author of the repository's commits is in it" bash -c "! grep -Fhf '$tmp/authors' '$mails'/*"
 zero=$(printf "%0${#n}d" 0)	# as git counts: 00/99, 000/100
-equals "the cover letter's subject" "$(cover | sed -n 's/^Subject: //p')" "[PATCH $zero/$n] $(sed -n 's/^Subject: //p;q' "$repo/series/cover-letter.txt")"
-t "its text is series/cover-letter.txt" bash -c "grep -qxF \"\$(sed -n 3p '$repo/series/cover-letter.txt')\" '$mails'/0000-*"
+equals "the cover letter's subject" "$(cover | sed -n 's/^Subject: //p')" \
+	"[PATCH $zero/$n] $(sed -n 's/^Subject: //p;q' "$repo/series/cover-letter.txt")"
+t "its text is series/cover-letter.txt" bash -c \
+	"grep -qxF \"\$(sed -n 3p '$repo/series/cover-letter.txt')\" '$mails'/0000-*"
 equals "nothing is left to be filled in" "$(grep -l '\*\*\* ' "$mails"/*)" ""
-equals "the base in words, and no commit that nobody else has" "$(cover | grep -c '^base: Linux 7\.3\.'; cat "$mails"/* | grep -c '^base-commit')" $'1\n0'
-equals "each mail has somebody it is to, and lkml" "$(grep -LE '^To: .*@' "$mails"/*; grep -LE '^(Cc:|   ) .*linux-kernel@vger' "$mails"/*)" ""
-t "the cover letter goes to linux-mm" bash -c "sed '/^\$/q' '$mails'/0000-* | grep -q linux-mm@kvack.org"
+equals "the base in words, and no commit that nobody else has" \
+	"$(cover | grep -c '^base: Linux 7\.3\.'; cat "$mails"/* | grep -c '^base-commit')" \
+	$'1\n0'
+equals "each mail has somebody it is to, and lkml" \
+	"$(grep -LE '^To: .*@' "$mails"/*; grep -LE '^(Cc:|   ) .*linux-kernel@vger' "$mails"/*)" \
+	""
+t "the cover letter goes to linux-mm" bash -c \
+	"sed '/^\$/q' '$mails'/0000-* | grep -q linux-mm@kvack.org"
 
 # As a receiver: collect what git send-email hands to sendmail.
 cat >"$tmp/sendmail" <<END
@@ -67,18 +82,26 @@ tree_of() { # REV: those files, as a tree
 }
 base=$(git commit-tree -m base "$(tree_of hmm-dax-base)")
 tree=$(tree_of HEAD)
-received() { git checkout -qf "$base" && git am -q "$@" && git rev-parse 'HEAD^{tree}'; } # MBOX...: prints the tree
-t "git send-email takes them" git send-email --confirm=never --quiet --sendmail-cmd="$tmp/sendmail" "$mails"/*.patch
+received() { # MBOX...: prints the tree
+	git checkout -qf "$base" && git am -q "$@" && git rev-parse 'HEAD^{tree}'
+}
+t "git send-email takes them" git send-email --confirm=never --quiet \
+	--sendmail-cmd="$tmp/sendmail" "$mails"/*.patch
 mkdir "$tmp/b4"
 t "b4 am takes what was sent" b4 --offline-mode am -m "$tmp/mbox" -o "$tmp/b4"
 equals "as so many patches" "$(sed -n 's/^Total patches: //p' "$tmp/out")" "$n"
 equals "git am of that gives the tree of build/linux" "$(received "$tmp"/b4/*.mbx 2>&1)" "$tree"
-shazam() { git checkout -qf "$base" && b4 --offline-mode shazam -m "$1" >&2 && git rev-parse 'HEAD^{tree}'; }
+shazam() {
+	git checkout -qf "$base" && b4 --offline-mode shazam -m "$1" >&2 &&
+		git rev-parse 'HEAD^{tree}'
+}
 equals "b4 shazam of the mbox as well" "$(shazam "$tmp/mbox" 2>"$tmp/out")" "$tree"
-equals "git am of the files, as README.md says" "$(received --empty=drop "$mails"/*.patch 2>&1)" "$tree"
+equals "git am of the files, as README.md says" "$(received --empty=drop "$mails"/*.patch 2>&1)" \
+	"$tree"
 
 # Who gets them was seen above, and takes half a second for each patch.
-printf '#!/bin/sh\necho "Jane Doe <jane@maintainer.example.org> (maintainer:ALL OF IT)"\n' >"$tmp/get_maintainer"
+echo '#!/bin/sh
+echo "Jane Doe <jane@maintainer.example.org> (maintainer:ALL OF IT)"' >"$tmp/get_maintainer"
 chmod +x "$tmp/get_maintainer"
 export GET_MAINTAINER=$tmp/get_maintainer
 
@@ -91,9 +114,14 @@ as_test commit -qam v1
 rgit tag series-v1
 V=2 t "V=2" mail
 t "its subjects" grep -q "^Subject: \[PATCH v2 $zero/$n\]" "$mails/v2-0000-cover-letter.patch"
-equals "the changes are in the cover letter" "$(cover | grep -A1 '^Changes since v1:')" $'Changes since v1:\n - other words in the first patch'
-equals "and so is the range-diff, of that and nothing else" "$(cover | sed -n '/^Range-diff against v1:/,$p' | grep -E '^ +[-+] |^ +-: | -: ' | tr -s ' ' | sed 's/^ //')" "- Old words."
-sed -i '0,/^Old words.$/s//Signed-off-by: Somebody Else <else@localhost>/' "$repo"/series/0001-*.patch
+equals "the changes are in the cover letter" "$(cover | grep -A1 '^Changes since v1:')" \
+	$'Changes since v1:\n - other words in the first patch'
+equals "and so is the range-diff, of that and nothing else" \
+	"$(cover | sed -n '/^Range-diff against v1:/,$p' | grep -E '^ +[-+] |^ +-: | -: ' |
+		tr -s ' ' | sed 's/^ //')" \
+	"- Old words."
+sed -i '0,/^Old words.$/s//Signed-off-by: Somebody Else <else@localhost>/' \
+	"$repo"/series/0001-*.patch
 as_test commit -qam v1
 rgit tag -f series-v1 >/dev/null
 V=2 refuses "nobody else's Signed-off-by is sent" "only the sender signs" mail
@@ -106,14 +134,18 @@ for fixes in rdma:RDMA/ drm:drm/ mm:'\(mm\|lib\|selftests\)[:/]' \
 	FIXES=$name t "FIXES=$name" mail
 	patches | xargs cat >"$tmp/files"
 	got=$(grep '^Subject: ' "$tmp/files")
-	equals "FIXES=$name: each is theirs, or what such a fix needs" "$(grep -v "\] \(${fixes#*:}\|mm/hmm: tell drivers\)" <<<"$got")" ""
-	equals "FIXES=$name: no new test, no feature" "$(grep -E 'KUnit|once per leaf|: test ' <<<"$got")" ""
+	equals "FIXES=$name: each is theirs, or what such a fix needs" \
+		"$(grep -v "\] \(${fixes#*:}\|mm/hmm: tell drivers\)" <<<"$got")" ""
+	equals "FIXES=$name: no new test, no feature" \
+		"$(grep -E 'KUnit|once per leaf|: test ' <<<"$got")" ""
 	t "FIXES=$name: git am on the base" received "$tmp/files"
 done
 FIXES=nfs refuses "FIXES=nfs" "there are dax, drm, hv, mm, rdma" mail
 
-printf 'git /some/where 0123456789abcdef0123456789abcdef01234567\n7.3.9\n/some/where\n' >"$BUILD/base/id"
+printf '%s\n' 'git /some/where 0123456789abcdef0123456789abcdef01234567' 7.3.9 /some/where \
+	>"$BUILD/base/id"
 FIXES=rdma t "a base that is a commit of somebody's git" mail
-equals "is named, without the place where it lies" "$(grep -hE '^base|/some/where' "$mails"/*)" $'base: Linux 7.3.9\nbase-commit: 0123456789abcdef0123456789abcdef01234567'
+equals "is named, without the place where it lies" "$(grep -hE '^base|/some/where' "$mails"/*)" \
+	$'base: Linux 7.3.9\nbase-commit: 0123456789abcdef0123456789abcdef01234567'
 equals "build/linux is as it was" "$(refs)" "$before"
 finish

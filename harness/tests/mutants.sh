@@ -15,17 +15,24 @@ ONLY='' t "make mutants LIST=yes: everything in it is there" listed
 equals "all of them" "$(last)" "$n passed, 0 failed, 0 skipped"
 first=$(sed -n 's/^name: *//p;' "$list" | head -n 1)
 ONLY=$first t "ONLY= one by its name" listed
-equals "that one" "$(sed -n "s/^$first: .*/it/p" "$tmp/out"; last)" $'it\n1 passed, 0 failed, 0 skipped'
+equals "that one" "$(sed -n "s/^$first: .*/it/p" "$tmp/out"; last)" \
+	$'it\n1 passed, 0 failed, 0 skipped'
 ONLY=no-such-thing refuses "ONLY= what is not there" "ONLY=no-such-thing: no mutant" listed
 # Removed and changed lines, and what comes before them.
 sed '0,/^- /s//- not there /' "$list" >"$tmp/list"
-ONLY='' t "a line that is not in the tree any more" bash -c "! LIST=yes '$TOP/harness/mutants' '$tmp/list'"
-equals "is a failure, and named" "$(grep -o 'is there 0 times, not once: not there' "$tmp/out"; last)" \
+ONLY='' t "a line that is not in the tree any more" bash -c \
+	"! LIST=yes '$TOP/harness/mutants' '$tmp/list'"
+equals "is a failure, and named" \
+	"$(grep -o 'is there 0 times, not once: not there' "$tmp/out"; last)" \
 	"is there 0 times, not once: not there
 $((n - 1)) passed, 1 failed, 0 skipped"
 one() { printf '%s\n' 'name: one' 'what: it' 'file: mm/hmm.c' "$@" >"$tmp/list"; }
-good=('- static int hmm_do_fault(struct hmm_vma_walk *hmm_vma_walk)' '+ int hmm_do_fault(struct hmm_vma_walk *hmm_vma_walk)' 'step: hmm_dax' 'test: x')
-failed() { LIST=yes ONLY='' "$TOP/harness/mutants" "$tmp/list" >"$tmp/out"; sed -n 's/^    //p' "$tmp/out" | tail -n 1; }
+good=('- static int hmm_do_fault(struct hmm_vma_walk *hmm_vma_walk)'
+	'+ int hmm_do_fault(struct hmm_vma_walk *hmm_vma_walk)' 'step: hmm_dax' 'test: x')
+failed() {
+	LIST=yes ONLY='' "$TOP/harness/mutants" "$tmp/list" >"$tmp/out"
+	sed -n 's/^    //p' "$tmp/out" | tail -n 1
+}
 one "${good[@]}"
 ONLY='' t "a list of one" listed "$tmp/list"
 one "${good[@]:0:2}" 'step: hmm_nothing' 'test: x'
@@ -62,7 +69,10 @@ echo 'not ok 2 it.works'
 exit 1
 END
 chmod +x "$tmp"/harness/*
-mutant() { printf '%s\n' "name: $1" 'what: it' 'file: mm/hmm.c' "- $2" "+ $3" 'step: odp_race' "test: $4" ''; }
+mutant() {
+	printf '%s\n' "name: $1" 'what: it' 'file: mm/hmm.c' "- $2" "+ $3" 'step: odp_race' \
+		"test: $4" ''
+}
 {
 	mutant caught 'int kept;' 'int gone;' it.works
 	mutant survives 'int other;' 'int another;' it.works
@@ -70,7 +80,8 @@ mutant() { printf '%s\n' "name: $1" 'what: it' 'file: mm/hmm.c' "- $2" "+ $3" 's
 	mutant no-c 'int other;' broken it.works
 } >"$tmp/list"
 BUILD=$tmp/build ONLY='' LIST='' "$tmp/harness/mutants" "$tmp/list" >"$tmp/said" 2>"$tmp/errors"
-equals "each of four kinds is told from the others" "$(sed -n 's/ ([^()]*s)$//; /^\(not \)\?ok\|skipped$/p' "$tmp/said")" \
+equals "each of four kinds is told from the others" \
+	"$(sed -n 's/ ([^()]*s)$//; /^\(not \)\?ok\|skipped$/p' "$tmp/said")" \
 	"ok without a mutant: odp_race, series kernel
 ok caught: odp_race: it.works
 not ok survives: survives odp_race

@@ -12,7 +12,7 @@ mini=$tmp/mini
 
 # A copy of this repository as git would commit it.
 mkdir -p "$repo" "$mini"
-(cd "$TOP" && git ls-files -coz --exclude-standard | tar --null -T - -cf - --ignore-failed-read 2>/dev/null) | tar -xf - -C "$repo"
+copy_clone "$repo"
 git -C "$repo" init -q
 git -C "$repo" config user.name test
 git -C "$repo" config user.email test@localhost
@@ -44,12 +44,15 @@ undo() { # back to the series as committed
 
 t "base: LINUX= an unpacked tree" base
 t "tree: applies to another 7.3.y" series tree
-equals "tree: one commit a patch" "$(lgit rev-list --count hmm-dax-base..HEAD)" "$(find "$repo/series" -name '*.patch' | wc -l)"
+equals "tree: one commit a patch" "$(lgit rev-list --count hmm-dax-base..HEAD)" \
+	"$(find "$repo/series" -name '*.patch' | wc -l)"
 t "export" series export
 equals "tree and export change nothing" "$(git -C "$repo" status --porcelain)" ""
 rm -rf "$linux"
 series tree 2>/dev/null
-equals "and nothing again from a fresh tree" "$(series export 2>&1 >/dev/null | grep -c exported)$(git -C "$repo" status --porcelain)" 1
+equals "and nothing again from a fresh tree" \
+	"$(series export 2>&1 >/dev/null | grep -c exported)$(git -C "$repo" status --porcelain)" \
+	1
 
 # A developer's day: a new file, later changed by another commit, an
 # executable, a fixup, a removal of lines, odd names in the message.
@@ -69,13 +72,16 @@ lgit commit -qam "mm: change it again"
 before=$(lgit rev-parse 'HEAD^{tree}')
 log=$(lgit log --format='%an %ae %at %B' hmm-dax-base..)
 t "export: new commits" series export
-equals "export: the new file stands whole, in its final state" "$(cat "$repo/mm/hmm_new.c" 2>/dev/null)" "$(printf 'one\n2\nthree\n4')"
+equals "export: the new file stands whole, in its final state" \
+	"$(cat "$repo/mm/hmm_new.c" 2>/dev/null)" "$(printf 'one\n2\nthree\n4')"
 equals "export: no new file inside a patch" "$(grep -l '^new file mode' "$repo"/series/*.patch)" ""
 rm -rf "$linux"
 t "tree: with them" series tree
 equals "the same tree comes back" "$(lgit rev-parse 'HEAD^{tree}')" "$before"
-equals "the same messages, authors and dates too" "$(lgit log --format='%an %ae %at %B' hmm-dax-base..)" "$log"
-equals "every state in between is right" "$(lgit show HEAD~2:mm/hmm_new.c)" "$(printf 'one\ntwo\nthree')"
+equals "the same messages, authors and dates too" \
+	"$(lgit log --format='%an %ae %at %B' hmm-dax-base..)" "$log"
+equals "every state in between is right" "$(lgit show HEAD~2:mm/hmm_new.c)" \
+	"$(printf 'one\ntwo\nthree')"
 
 # Nothing is lost.
 echo edit >>"$linux/README"
@@ -88,23 +94,29 @@ equals "and is still there" "$(tail -n 1 "$linux/README")" edit
 refuses "export: uncommitted changes" "uncommitted" series export
 lgit checkout -q README
 echo >>"$repo/mm/hmm_new.c"
-refuses "export: a file edited in the repository is not overwritten" "changed since make tree" series export
+refuses "export: a file edited in the repository is not overwritten" "changed since make tree" \
+	series export
 undo >/dev/null 2>&1
 equals "tree: what a commit no longer adds is gone again" "$(lgit rev-parse 'HEAD^{tree}')" "$clean"
 
 # Mistakes are named.
 first=$(basename "$(find "$repo"/series -name '0001-*.patch')")
 sed -i '0,/^-\([^-]\)/s//-X\1/' "$repo/series/$first"
-refuses "tree: a patch that does not apply names itself, the file and the hunk" "$first.*hunk [0-9]+ of [0-9]+: @@" series tree
+refuses "tree: a patch that does not apply names itself, the file and the hunk" \
+	"$first.*hunk [0-9]+ of [0-9]+: @@" series tree
 undo >/dev/null 2>&1
 mkdir -p "$repo/mm"
 echo >"$repo/mm/hmm_orphan.c"
 refuses "tree: a file that no patch adds" "mm/hmm_orphan.c is added by no entry" series tree
-for n in 1 2; do sed -i '0,/^---$/s//---\nnew file: mm\/hmm_orphan.c/' "$repo"/series/000$n-*.patch; done
-refuses "tree: a file that two patches add" "mm/hmm_orphan.c is added by series/0001-.* and by series/0002-" series tree
+for n in 1 2; do
+	sed -i '0,/^---$/s//---\nnew file: mm\/hmm_orphan.c/' "$repo"/series/000$n-*.patch
+done
+refuses "tree: a file that two patches add" \
+	"mm/hmm_orphan.c is added by series/0001-.* and by series/0002-" series tree
 undo >/dev/null 2>&1
 sed -i '0,/^---$/s//---\nnew file: mm\/hmm_missing.c/' "$repo/series/$first"
-refuses "tree: an added file that is not there" "adds mm/hmm_missing.c, and there is no such file" series tree
+refuses "tree: an added file that is not there" \
+	"adds mm/hmm_missing.c, and there is no such file" series tree
 undo >/dev/null 2>&1
 mkdir -p "$repo/mm"
 cp "$mini/mm/hmm.c" "$repo/mm/hmm.c"
