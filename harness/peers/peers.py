@@ -81,6 +81,7 @@ def run(suite, kernel):
     with open(f"{OUT}/{suite.name}-{kernel}.log", "w+") as log:
         status = subprocess.run([f"{TOP}/harness/guest"], stdout=log, stderr=log, env={
             **os.environ, "KERNEL": kernel, "GUEST_TIMEOUT": str(suite.seconds),
+            "KERNEL_LOG": f"{OUT}/{suite.name}-{kernel}.kernel.log",
             "RUN": " ".join(words + [f"{HERE}/{suite.program}"])}).returncode
         log.seek(0)
         results = read(log.read())
