@@ -2,7 +2,7 @@
 # Sourced by what runs in the guest: results as TAP, and the device that mirrors.
 # shellcheck shell=bash
 
-set -uo pipefail
+set -u
 
 # t NAME COMMAND...: it succeeds; if not, its last lines say why.
 t() {
