@@ -4,7 +4,7 @@
 # instead of fetching one.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check guest bench matrix coverage tree export series lint mutants clean
+.PHONY: help demo check guest bench matrix coverage stress tree export series lint mutants clean
 MAKEFLAGS += --no-print-directory
 
 # The values reach the scripts as they were given: RUN='echo $$?' means that.
@@ -12,6 +12,11 @@ override RUN := $(value RUN)
 override T := $(value T)
 export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V FIXES ONLY LIST T TESTS
 export ARCH PAGES IOMMU DAX CONFIG MEM CPUS QEMU QEMU_OPTS APPEND GDB CLOCK BOOT_TIMEOUT JOBS
+export SEED WORKER OPS CORRUPT
+
+# bash has a variable of this name, which counts.
+unexport SECONDS
+export STRESS_SECONDS := $(value SECONDS)
 
 # Debian's git-email only recommends what it cannot do without.
 mail := git-email libmailtools-perl
@@ -32,6 +37,9 @@ help:
 	@echo 'make matrix [ONLY=rows] [TESTS=columns] [LIST=yes]'
 	@echo '                        the tests on all of these (hours)'
 	@echo 'make coverage           the lines and branches of the series that the tests run'
+	@echo 'make stress [SECONDS=n] [SEED=n] [KERNEL=series|debug]'
+	@echo '                        random operations on all memory by all devices, against a model'
+	@echo '                        (2 minutes); a failure prints the command that repeats it'
 	@echo 'make bench              the cost in guest instructions, base against series'
 	@echo 'make tree               series/ and the added files -> git branch in build/linux'
 	@echo 'make export             and back'
@@ -65,6 +73,9 @@ matrix:
 
 coverage:
 	@harness/deps && harness/coverage
+
+stress:
+	@harness/deps && harness/prepare "$${KERNEL:-series}" && harness/stress/run
 
 tree:
 	@harness/deps && harness/base && harness/series tree

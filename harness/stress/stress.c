@@ -160,7 +160,8 @@ static long corrupt = -1;
 static struct shared *shared;
 static struct object objects[NR_KINDS];
 static int mirror[2], leaves = -1, pagemap;
-static char *buf, *old;			/* MAX_BUF pages each */
+static char *buf, *old;			/* MAX_BUF pages, one page */
+static volatile bool stormy;		/* another thread of this process is at work */
 
 /* The output function of splitmix64: 64 bits, each depending on all of @z. */
 static u64 mix(u64 z)
@@ -281,12 +282,14 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 
 static bool copy(void *to, const void *from, size_t n)
 {
-	bool done = false;
+	volatile bool done = false;
 
 	/* Without the mask, which would take a system call; SA_NODEFER leaves it alone. */
 	if (!sigsetjmp(caught, 0)) {
 		catching = true;
+		__asm__ volatile("" : : : "memory");
 		memcpy(to, from, n);
+		__asm__ volatile("" : : : "memory");
 		done = true;
 	}
 	catching = false;
@@ -432,24 +435,32 @@ static u64 cpu_entry(struct object *o, size_t at)
 
 /*
  * What a device has mapped is mapped by the CPU, in the same place: a notifier takes it
- * from the device before it goes. Nobody but this thread maps anything in the window, so
- * what is there before and after a look at the CPU's page table was there meanwhile.
+ * from the device before it goes. When nobody but this thread maps anything in the window,
+ * what is there before and after a look at the CPU's page table was there meanwhile. In
+ * a storm it may have been somewhere else: look again.
  */
 static void check_mapped(struct object *o, int d, size_t at)
 {
 	struct test_hmm_dma_query q, again;
+	bool elsewhere;
 	u64 entry = 0;
 
+	for (int tries = 0; o->window[d]; tries++) {
+		q = query(o, d, at);
+		if (!(q.flags & HMM_DMA_IS_MAPPED))
+			return;
+		/* To read pagemap splits a PUD leaf. */
+		if (o->kind != DEV_PUD)
+			entry = cpu_entry(o, at);
+		again = query(o, d, at);
+		if (!(again.flags & HMM_DMA_IS_MAPPED))
+			return;
+		elsewhere = o->kind != DEV_PUD &&
+			    (!(entry >> 63) || (entry << 9 >> 9) * page != q.phys);
+		if (!stormy || tries > 20 || (q.phys == again.phys && !elsewhere))
+			break;
+	}
 	if (!o->window[d])
-		return;
-	q = query(o, d, at);
-	if (!(q.flags & HMM_DMA_IS_MAPPED))
-		return;
-	/* To read pagemap splits a PUD leaf. */
-	if (o->kind != DEV_PUD)
-		entry = cpu_entry(o, at);
-	again = query(o, d, at);
-	if (!(again.flags & HMM_DMA_IS_MAPPED))
 		return;
 	if (q.phys != again.phys)
 		fail(o, "%s: page %zu was at %#llx and is at %#llx", dma_names[d], at, q.phys,
@@ -461,7 +472,7 @@ static void check_mapped(struct object *o, int d, size_t at)
 		fail(o, "%s: page %zu, which nobody may access, is mapped", dma_names[d], at);
 	if (o->prot[at] == READ && q.flags & HMM_DMA_IS_WRITABLE)
 		fail(o, "%s: page %zu can be written and must not", dma_names[d], at);
-	if (o->kind != DEV_PUD && (!(entry >> 63) || (entry << 9 >> 9) * page != q.phys))
+	if (elsewhere)
 		fail(o, "%s: page %zu is at %#llx, for the CPU: %#llx", dma_names[d], at,
 		     q.phys, (unsigned long long)entry);
 	if (o->bit & DEVS) {
@@ -687,7 +698,7 @@ static void do_dma_unmap(struct object *o, const u64 *x)
 	ret = request(o->dma[d], HMM_DMA_UNMAP, &win);
 	if (ret)
 		fail(o, "DMA unmap: %s", strerror(ret));
-	if (query(o, d, first).flags | query(o, d, first + n - 1).flags)
+	if (!stormy && query(o, d, first).flags | query(o, d, first + n - 1).flags)
 		fail(o, "%s: page %zu or %zu is mapped after HMM_DMA_UNMAP", dma_names[d],
 		     first, first + n - 1);
 }
@@ -768,14 +779,19 @@ static void do_rdma(struct object *o, const u64 *x)
 		compare(o, "RDMA read", at, rdma_buf, length);
 }
 
-/* A thread that changes page tables, but no bytes. */
+/*
+ * A thread that changes page tables or what lies below, but no bytes: by forks, by taking
+ * leaves away, by writing back or copying blocks, or by having devices fault.
+ */
+enum { FORK, ZAP, WRITE_BACK, UNSHARE, FAULT };
+
 static struct {
 	sem_t begin;
-	volatile bool busy;
 	int how, times;
 	struct object *o;
-	char *p;
+	char *p, *map;
 	size_t length;
+	char *buf;
 } storm;
 
 static void fork_and_exit(void)
@@ -788,51 +804,85 @@ static void fork_and_exit(void)
 		waitpid(child, NULL, 0);
 }
 
+/* Devices fault while the worker changes what they fault. Errors are as good. */
+static void storm_fault(u64 x)
+{
+	struct object *o = storm.o;
+	size_t first = x % o->pages, n = 1 + (x >> 32) % 16;
+	struct hmm_dmirror_cmd args = {
+		.addr = (uintptr_t)storm.map + first * page,
+		.ptr = (uintptr_t)storm.buf,
+	};
+	struct test_hmm_dma_window win = { .addr = args.addr };
+	int d = x >> 20 & 3 ? DIRECT : EDU;
+
+	if (n > o->pages - first)
+		n = o->pages - first;
+	args.npages = n;
+	win.npages = n;
+	win.flags = x >> 24 & 1 ? HMM_DMA_MAP_WRITE : 0;
+	/* A PUD leaf takes the device long to set up. */
+	if (x >> 28 & 1 || o->kind == DEV_PUD)
+		ioctl(mirror[x >> 29 & 1], HMM_DMIRROR_READ, &args);
+	else
+		ioctl(o->dma[d], HMM_DMA_MAP, &win);
+}
+
 static void *storms(void *arg)
 {
 	(void)arg;
-	for (;;) {
+	for (u64 x = 0;;) {
 		while (sem_wait(&storm.begin))
 			;
 		for (int i = 0; i < storm.times && !all->stop; i++) {
 			switch (storm.how) {
-			case 0:
+			case FORK:
 				fork_and_exit();
 				break;
-			case 1:
-				if (storm.o->bit & SHARED)
-					madvise(storm.p, storm.length, MADV_DONTNEED);
-				else
-					madvise(storm.p, storm.length, MADV_COLLAPSE);
+			case ZAP:
+				madvise(storm.p, storm.length, storm.o->bit & SHARED ?
+					MADV_DONTNEED : MADV_COLLAPSE);
 				break;
-			case 2:
+			case WRITE_BACK:
 				msync(storm.p, storm.length, MS_SYNC);
+				break;
+			case UNSHARE:
+				fallocate(storm.o->fd, FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE, 0,
+					  size_of(storm.o) * page);
+				break;
+			case FAULT:
+				storm_fault(mix(++x));
 				break;
 			}
 			sched_yield();
 		}
-		storm.busy = false;
+		stormy = false;
 	}
 	return NULL;
 }
 
 static void do_storm(struct object *o, const u64 *x)
 {
-	if (storm.busy)
+	static const int how[] = { FORK, ZAP, WRITE_BACK, UNSHARE, FAULT, FAULT, FAULT };
+
+	if (stormy)
 		return;
-	storm.how = x[0] % 3;
-	storm.times = 2 + x[1] % 30;
+	storm.how = how[x[0] % ARRAY_SIZE(how)];
+	if (storm.how == UNSHARE && !(o->bit & CLONES))
+		storm.how = FAULT;
+	storm.times = storm.how == FAULT ? 20 + x[1] % 400 : 2 + x[1] % 20;
 	storm.o = o;
 	storm.p = o->vma;
+	storm.map = o->map;
 	storm.length = o->length;
-	storm.busy = true;
+	stormy = true;
 	note(o, "storm %d, %d times", storm.how, storm.times);
 	sem_post(&storm.begin);
 }
 
 static void wait_for_storm(void)
 {
-	while (storm.busy)
+	while (stormy)
 		usleep(200);
 }
 
@@ -1121,6 +1171,25 @@ static void do_dedupe(struct object *o, const u64 *x)
 		     from->name, to, same ? "different" : "the same");
 	probe(o, to, n, x);
 	probe(from, first, n, x);
+}
+
+/* Each block gets one owner, by a copy of what has two. */
+static void do_unshare(struct object *o, const u64 *x)
+{
+	size_t first, n, size = size_of(o);
+	int ret;
+
+	pick(o, x, pmd / page, &first, &n);
+	if (first >= size)
+		return;
+	if (n > size - first)
+		n = size - first;
+	note(o, "unshare %zu pages from page %zu", n, first);
+	probe(o, first, n, x);
+	ret = allocate(o, FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE, first * page, n * page);
+	if (ret)
+		fail(o, "unshare of %zu pages from page %zu: %s", n, first, strerror(ret));
+	probe(o, first, n, x);
 }
 
 /* Fresh private memory. */
@@ -1511,6 +1580,7 @@ static const struct operation {
 	{ "renew", do_renew, FILES, 6 },
 	{ "reflink", do_reflink, CLONES, 40 },
 	{ "dedupe", do_dedupe, CLONES, 30 },
+	{ "unshare", do_unshare, CLONES, 15 },
 	{ "remap", do_remap, ALL, 15 },
 	{ "mremap", do_mremap, ALL & ~DEVS, 15 },
 	{ "unmap", do_unmap, ALL, 20 },
@@ -1521,7 +1591,7 @@ static const struct operation {
 	{ "fork", do_fork, ALL, 4 },
 	{ "new peer", do_peer_fork, ALL, 4 },
 	{ "kill", do_kill, ALL, 6 },
-	{ "storm", do_storm, ALL, 8 },
+	{ "storm", do_storm, ALL, 12 },
 	{ "check", do_check, ALL, 2 },
 };
 
@@ -1657,6 +1727,7 @@ static __attribute__((noreturn)) void work(const u64 *list, size_t nr, time_t de
 	signal(SIGPIPE, SIG_IGN);
 	buf = room(MAX_BUF * page, MAP_PRIVATE);
 	old = room(page, MAP_PRIVATE);
+	storm.buf = room(16 * page, MAP_PRIVATE);
 	open_mirrors();
 	leaves = open("/dev/hmm_leaves", O_RDWR | O_CLOEXEC);
 	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
