@@ -129,6 +129,7 @@ struct object {
 	int dma[NR_DMA];
 	bool window[NR_DMA];
 	u64 phys;		/* of page 0 of a device-dax; 0: not known */
+	u64 iova;		/* of page 0 in edu's window; 0: not known */
 	struct rdma_region *mr;
 };
 
@@ -143,6 +144,7 @@ struct shared {
 	size_t size[NR_KINDS];		/* of a file, in pages */
 	volatile u64 at;		/* number of the operation at work */
 	volatile int what;		/* its index in operations[] */
+	volatile bool ended;		/* all operations are through */
 	volatile bool failed, done;
 	enum kind failed_kind;
 	char failure[400];
@@ -156,6 +158,7 @@ static size_t page, pmd;		/* bytes */
 static u64 seed;
 static int worker;			/* number of this one */
 static bool in_peer, verbose;
+static bool brief;			/* a replay that need not compare all at its end */
 static long corrupt = -1;
 static struct shared *shared;
 static struct object objects[NR_KINDS];
@@ -433,6 +436,21 @@ static u64 cpu_entry(struct object *o, size_t at)
 	return entry;
 }
 
+/* What the device does not know it cannot reach. */
+static void check_unmapped(struct object *o, size_t at)
+{
+	struct test_hmm_dma_query q = { .dma = o->iova + at * page };
+
+	if (!o->iova || stormy)
+		return;
+	if (request(o->dma[EDU], HMM_DMA_IOVA, &q))
+		fail(o, "HMM_DMA_IOVA: %s", strerror(errno));
+	if (q.iommu_phys)
+		fail(o, "%s: page %zu is not mapped, but the IOMMU has it at %#llx",
+		     dma_names[EDU], at, q.iommu_phys);
+	shared->counts.bytes += 8;
+}
+
 /*
  * What a device has mapped is mapped by the CPU, in the same place: a notifier takes it
  * from the device before it goes. When nobody but this thread maps anything in the window,
@@ -447,8 +465,11 @@ static void check_mapped(struct object *o, int d, size_t at)
 
 	for (int tries = 0; o->window[d]; tries++) {
 		q = query(o, d, at);
-		if (!(q.flags & HMM_DMA_IS_MAPPED))
+		if (!(q.flags & HMM_DMA_IS_MAPPED)) {
+			if (d == EDU)
+				check_unmapped(o, at);
 			return;
+		}
 		/* To read pagemap splits a PUD leaf. */
 		if (o->kind != DEV_PUD)
 			entry = cpu_entry(o, at);
@@ -468,6 +489,12 @@ static void check_mapped(struct object *o, int d, size_t at)
 	if (d == EDU && q.phys != q.iommu_phys)
 		fail(o, "%s: page %zu is at %#llx, for the IOMMU at %#llx", dma_names[d], at,
 		     q.phys, q.iommu_phys);
+	/* A window has the same distance to its DMA addresses all over. */
+	if (d == EDU && q.dma != q.phys && !o->iova)
+		o->iova = q.dma - at * page;
+	if (d == EDU && o->iova && q.dma != o->iova + at * page)
+		fail(o, "%s: page %zu has DMA address %#llx, not %#llx", dma_names[d], at, q.dma,
+		     (unsigned long long)(o->iova + at * page));
 	if (o->prot[at] == GONE || o->prot[at] == NONE || at >= size_of(o))
 		fail(o, "%s: page %zu, which nobody may access, is mapped", dma_names[d], at);
 	if (o->prot[at] == READ && q.flags & HMM_DMA_IS_WRITABLE)
@@ -495,9 +522,12 @@ static void unmapped(struct object *o, const u64 *x)
 			if (query(o, d, at).flags & HMM_DMA_IS_MAPPED)
 				fail(o, "%s: page %zu of what was unmapped is mapped",
 				     dma_names[d], at);
+			if (d == EDU)
+				check_unmapped(o, at);
 		}
 		o->window[d] = false;
 	}
+	o->iova = 0;
 	rdma_unregister(o->mr);
 	o->mr = NULL;
 }
@@ -760,6 +790,8 @@ static void do_rdma(struct object *o, const u64 *x)
 	length = 1 + (x[2] >> 32) % (n * page - at);
 	at += first * page;
 	note(o, "RDMA %s %zu bytes from %#zx", write ? "writes" : "reads", length, at);
+	if (!rdma_buf && !rdma_open())
+		fail(o, "rxe0: %s", strerror(errno));
 	if (!o->mr)
 		o->mr = rdma_register(o->map, o->pages * page);
 	if (!o->mr)
@@ -1491,7 +1523,7 @@ static void do_peer_fork(struct object *o, const u64 *x)
 		close(from_peer[0]);
 		for (int i = 0; i < NR_KINDS; i++)
 			for (int d = 0; d < NR_DMA; d++)
-				if (objects[i].here)
+				if (objects[i].map)
 					close(objects[i].dma[d]);
 		open_mirrors();
 		serve();
@@ -1595,21 +1627,28 @@ static const struct operation {
 	{ "check", do_check, ALL, 2 },
 };
 
-/* Operation @n of this worker. */
-static void operate(u64 n)
+/* What operation @n is about. Memory that is not there leaves it to the next one. */
+static struct object *object_of(u64 n)
 {
-	int weights = 0, i;
-	struct object *o;
-	u64 x[4], pick;
+	u64 pick = number(n, 0) % 100;
+	int i;
 
-	for (i = 0; i < 4; i++)
-		x[i] = number(n, 2 + i);
-	pick = number(n, 0) % 100;
 	for (i = 0; i < NR_KINDS - 1 && pick >= (u64)places[i].weight; i++)
 		pick -= places[i].weight;
 	while (!objects[i].here)
 		i = (i + 1) % NR_KINDS;
-	o = &objects[i];
+	return &objects[i];
+}
+
+/* Operation @n of this worker. */
+static void operate(u64 n)
+{
+	struct object *o = object_of(n);
+	int weights = 0, i;
+	u64 x[4], pick;
+
+	for (i = 0; i < 4; i++)
+		x[i] = number(n, 2 + i);
 	shared->at = n;
 	if (corrupt >= 0 && n == (u64)corrupt) {
 		do_corrupt(o, x);
@@ -1668,9 +1707,6 @@ static void begin(struct object *o)
 {
 	size_t slice = 0;
 
-	describe(o, worker);
-	if (!o->here)
-		return;
 	if (o->path[0] && !(o->bit & DEVS))
 		unlink(o->path);
 	if (o->path[0])
@@ -1719,6 +1755,7 @@ static __attribute__((noreturn)) void work(const u64 *list, size_t nr, time_t de
 {
 	struct sigaction act = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_NODEFER };
 	pthread_t thread;
+	int kinds = 0;
 	u64 n;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -1733,10 +1770,15 @@ static __attribute__((noreturn)) void work(const u64 *list, size_t nr, time_t de
 	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	if (leaves < 0 || pagemap < 0)
 		fail(&objects[0], "/dev/hmm_leaves or pagemap: %s", strerror(errno));
-	if (!rdma_open())
-		fail(&objects[0], "rxe0: %s", strerror(errno));
 	for (int i = 0; i < NR_KINDS; i++)
-		begin(&objects[i]);
+		describe(&objects[i], worker);
+	for (size_t i = 0; i < nr; i++)
+		kinds |= object_of(list[i])->bit;
+	if (kinds & CLONES)
+		kinds |= CLONES;
+	for (int i = 0; i < NR_KINDS; i++)
+		if (objects[i].here && (!list || kinds & IS(i)))
+			begin(&objects[i]);
 	sem_init(&storm.begin, 0, 0);
 	if (pthread_create(&thread, NULL, storms, NULL))
 		fail(&objects[0], "no thread");
@@ -1748,10 +1790,12 @@ static __attribute__((noreturn)) void work(const u64 *list, size_t nr, time_t de
 	}
 	kill_peer();
 	wait_for_storm();
+	shared->ended = true;
 	for (int i = 0; i < NR_KINDS; i++) {
-		if (!objects[i].here)
+		if (!objects[i].map)
 			continue;
-		check_whole(&objects[i]);
+		if (!brief)
+			check_whole(&objects[i]);
 		for (int d = 0; d < NR_DMA; d++)
 			count_invalidations(&objects[i], d);
 		if (objects[i].bit & FILES && fsync(objects[i].fd))
@@ -1816,7 +1860,7 @@ static int wait_for(pid_t *pids, int from, int to)
 		seen[w] = 0;
 	}
 	while (left) {
-		usleep(20000);
+		usleep(5000);
 		for (int w = from; w < to; w++) {
 			struct shared *s = (struct shared *)(pool + w * pool_size);
 			bool ended = pids[w] && waitpid(pids[w], &status, WNOHANG) == pids[w];
@@ -1917,44 +1961,72 @@ static size_t shrink(int w, u64 *list, size_t nr, time_t deadline)
 	return nr;
 }
 
+/* Those of @list that are about the same memory as the last one. */
+static size_t same_memory(const u64 *list, size_t nr, u64 *same)
+{
+	int bit = object_of(list[nr - 1])->bit;
+	size_t n = 0;
+
+	if (bit & CLONES)
+		bit = CLONES;
+	for (size_t i = 0; i < nr; i++)
+		if (object_of(list[i])->bit & bit)
+			same[n++] = list[i];
+	return n;
+}
+
 /* Worker @w failed in its operation @at: which of them does it take? */
 static void explain(int w, u64 at, const u64 *given, size_t nr_given, int seconds)
 {
 	time_t deadline = time(NULL) + seconds;
-	size_t nr = given ? nr_given : at + 1, length;
-	u64 *list = malloc(nr * sizeof(*list)), *tail;
+	size_t nr = given ? nr_given : at + 1, length, less;
+	u64 *list = malloc(nr * sizeof(*list)), *same = malloc(nr * sizeof(*list)), *tail;
 	bool again = false;
 
-	if (!list)
+	if (!list || !same)
 		err(2, "malloc");
 	for (size_t i = 0; i < nr; i++)
 		list[i] = given ? given[i] : i;
+	use_worker(w);
+	for (int i = 0; i < NR_KINDS; i++)
+		describe(&objects[i], w);
 	printf("# replay: ");
 	print_command(w, list, nr);
 	verbose = false;
+	brief = !shared->ended;
 	/* The last ones are mostly enough, and much faster than all of them. */
 	for (length = 16; time(NULL) < deadline; length *= 4) {
 		if (length > nr)
 			length = nr;
 		tail = list + (nr - length);
+		less = same_memory(tail, length, same);
+		again = fails(w, same, less);
+		if (again) {
+			tail = same;
+			length = less;
+			break;
+		}
 		again = fails(w, tail, length);
 		if (again || length == nr)
 			break;
 	}
 	if (!again) {
 		printf("# within %d s, the worker alone did not fail again\n", seconds);
-		return;
+		goto out;
 	}
 	length = shrink(w, tail, length, deadline);
 	printf("# %zu of %zu operations do: ", length, nr);
 	print_command(w, tail, length);
 	/* A last time, for the record. */
 	verbose = length <= 100;
+	brief = false;
 	if (fails(w, tail, length))
 		printf("# %s\n", shared->failure);
 	else
 		printf("# but not each time\n");
+out:
 	free(list);
+	free(same);
 }
 
 /* What is on media must be what the models say, after the workers have gone. */
