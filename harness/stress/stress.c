@@ -70,6 +70,7 @@
 #define MAX_PAGES	2048	/* of an object */
 #define MAX_BUF		8	/* pages that one access moves */
 #define MAX_WORKERS	64
+#define UNSHARE_MODE	(FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE)
 #define GIB		(1UL << 30)
 
 typedef uint64_t u64;
@@ -811,6 +812,16 @@ static void do_rdma(struct object *o, const u64 *x)
 		compare(o, "RDMA read", at, rdma_buf, length);
 }
 
+static int allocate(struct object *o, int mode, size_t at, size_t length)
+{
+	int ret;
+
+	do
+		ret = fallocate(o->fd, mode, at, length);
+	while (ret && errno == EINTR);
+	return ret ? errno : 0;
+}
+
 /*
  * A thread that changes page tables or what lies below, but no bytes: by forks, by taking
  * leaves away, by writing back or copying blocks, or by having devices fault.
@@ -879,8 +890,7 @@ static void *storms(void *arg)
 				msync(storm.p, storm.length, MS_SYNC);
 				break;
 			case UNSHARE:
-				fallocate(storm.o->fd, FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE, 0,
-					  size_of(storm.o) * page);
+				allocate(storm.o, UNSHARE_MODE, 0, size_of(storm.o) * page);
 				break;
 			case FAULT:
 				storm_fault(mix(++x));
@@ -970,16 +980,6 @@ static void do_sync(struct object *o, const u64 *x)
 	}
 	if (ret)
 		fail(o, "sync: %s", strerror(errno));
-}
-
-static int allocate(struct object *o, int mode, size_t at, size_t length)
-{
-	int ret;
-
-	do
-		ret = fallocate(o->fd, mode, at, length);
-	while (ret && errno == EINTR);
-	return ret ? errno : 0;
 }
 
 /* Bytes become zeroes, in two ways. */
@@ -1218,7 +1218,7 @@ static void do_unshare(struct object *o, const u64 *x)
 		n = size - first;
 	note(o, "unshare %zu pages from page %zu", n, first);
 	probe(o, first, n, x);
-	ret = allocate(o, FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE, first * page, n * page);
+	ret = allocate(o, UNSHARE_MODE, first * page, n * page);
 	if (ret)
 		fail(o, "unshare of %zu pages from page %zu: %s", n, first, strerror(ret));
 	probe(o, first, n, x);
