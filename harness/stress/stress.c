@@ -2015,7 +2015,7 @@ static void explain(int w, u64 at, const u64 *given, size_t nr_given, int second
 		goto out;
 	}
 	length = shrink(w, tail, length, deadline);
-	printf("# %zu of %zu operations do: ", length, nr);
+	printf("# %zu of %zu operations are enough: ", length, nr);
 	print_command(w, tail, length);
 	/* A last time, for the record. */
 	verbose = length <= 100;
@@ -2145,11 +2145,100 @@ static bool numeric(const char *text, u64 max, u64 *value)
 
 static int tests, failures;
 
-static void ok(bool good, const char *name, unsigned long long n, const char *what)
+static __attribute__((format(printf, 2, 3)))
+void result(bool good, const char *format, ...)
 {
-	printf("%sok %d %s: %llu %s\n", good ? "" : "not ", ++tests, name, n, what);
+	va_list args;
+
+	printf("%sok %d ", good ? "" : "not ", ++tests);
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	printf("\n");
 	fflush(stdout);
 	failures += !good;
+}
+
+/* What the options say. */
+static struct {
+	time_t end;
+	u64 seconds, round, workers;
+	int from, to;		/* of the workers, these run */
+	const char *command;
+	u64 *list;		/* NULL: all operations */
+	size_t nr;
+} run = { .seconds = 60, .round = 60, .workers = 4 };
+
+static struct counts total;
+
+/* Returns the worker that failed, or -1. */
+static int run_round(void)
+{
+	time_t until = time(NULL) + run.round;
+	pid_t pids[MAX_WORKERS] = {};
+	long byte = corrupt;
+	int failed, w;
+
+	if (until > run.end)
+		until = run.end;
+	printf("# seed %llu, workers %d to %d\n", (unsigned long long)seed, run.from,
+	       run.to - 1);
+	for (w = run.from; w < run.to; w++) {
+		pids[w] = start(w, run.list, run.nr, until);
+		corrupt = -1;	/* one byte will do */
+	}
+	corrupt = byte;
+	failed = wait_for(pids, run.from, run.to);
+	for (w = run.from; w < run.to; w++) {
+		use_worker(w);
+		add(&total, &shared->counts);
+	}
+	return failed;
+}
+
+/* Take the memory away and bring it back: returns how many bytes are as they were, or 0. */
+static u64 renew(void)
+{
+	u64 kept = 0;
+
+	fflush(stdout);
+	if (system(run.command)) {
+		printf("# %s failed\n", run.command);
+		return 0;
+	}
+	for (int w = run.from; w < run.to; w++) {
+		for (int i = 0; i < NR_KINDS; i++) {
+			u64 n = verify(&objects[i], w);
+
+			if (n == ~0ULL)
+				return 0;
+			kept += n;
+		}
+	}
+	total.bytes += kept;
+	return kept;
+}
+
+static void print_results(int failed)
+{
+	if (failed >= 0)
+		use_worker(failed);
+	print_counts(&total);
+	for (int i = 0; i < NR_KINDS; i++) {
+		struct object *o = &objects[i];
+
+		describe(o, 0);
+		if (failed >= 0 && (int)shared->failed_kind == i)
+			result(false, "%s (%s): make stress SEED=%llu WORKER=%d OPS=0-%llu",
+			       shared->failure, operations[shared->what].name,
+			       (unsigned long long)seed, failed,
+			       (unsigned long long)shared->at);
+		else if (!o->here)
+			result(true, "%s # SKIP %s is not set", o->name, places[i].env);
+		else if (!run.list || total.of_kind[i])
+			result(total.of_kind[i] || failed >= 0, "%s: %llu operations", o->name,
+			       (unsigned long long)total.of_kind[i]);
+	}
 }
 
 static int bad_usage(void)
@@ -2163,32 +2252,33 @@ static int bad_usage(void)
 
 int main(int argc, char **argv)
 {
-	u64 seconds = 60, round = 60, workers = 4, one = MAX_WORKERS, looking = 120, number;
-	const char *command = NULL, *given = NULL;
-	struct counts total = {};
-	u64 *list = NULL, kept = 0, times = 0;
-	time_t end;
-	bool lost = false;
-	size_t nr = 0;
-	int opt, w, failed = -1;
+	u64 number, looking = 120, times = 0;
+	int opt, failed, one = -1;
+	bool kept = true;
 
 	page = sysconf(_SC_PAGESIZE);
 	pmd = 512 * page;
 	while ((opt = getopt(argc, argv, "t:r:s:p:x:w:o:c:l:")) != -1) {
-		if (opt == 'x')
-			command = optarg;
-		else if (opt == 'o')
-			given = optarg;
-		else if (opt == '?' || !numeric(optarg, opt == 's' ? ~0ULL : 1000000000, &number))
+		if (opt == 'x') {
+			run.command = optarg;
+			continue;
+		}
+		if (opt == 'o') {
+			run.nr = parse(optarg, &run.list);
+			if (!run.nr)
+				return bad_usage();
+			continue;
+		}
+		if (opt == '?' || !numeric(optarg, opt == 's' ? ~0ULL : 1000000000, &number))
 			return bad_usage();
-		else if (opt == 't')
-			seconds = number;
+		if (opt == 't')
+			run.seconds = number;
 		else if (opt == 'r')
-			round = number;
+			run.round = number;
 		else if (opt == 's')
 			seed = number;
 		else if (opt == 'p')
-			workers = number;
+			run.workers = number;
 		else if (opt == 'w')
 			one = number;
 		else if (opt == 'c')
@@ -2196,92 +2286,36 @@ int main(int argc, char **argv)
 		else
 			looking = number;
 	}
-	if (optind != argc || !seconds || !round || !workers || workers > 16 ||
-	    (one != MAX_WORKERS && one >= 16) || (given && one == MAX_WORKERS))
+	if (optind != argc || !run.seconds || !run.round || !run.workers || run.workers > 16 ||
+	    one >= 16 || (run.list && one < 0))
 		return bad_usage();
-	if (given) {
-		nr = parse(given, &list);
-		if (!nr)
-			return bad_usage();
-	}
-	if (one != MAX_WORKERS && workers <= one)
-		workers = one + 1;
+	run.from = one < 0 ? 0 : one;
+	run.to = one < 0 ? (int)run.workers : one + 1;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	use_worker(0);		/* only to know how much one takes */
 	all = (void *)room(page, MAP_SHARED);
-	pool = room(workers * pool_size, MAP_SHARED);
-	end = time(NULL) + seconds;
+	pool = room(run.to * pool_size, MAP_SHARED);
+	run.end = time(NULL) + run.seconds;
+	verbose = run.nr && run.nr <= 1000;
 
 	for (;; seed++) {
-		pid_t pids[MAX_WORKERS] = {};
-		int from = one == MAX_WORKERS ? 0 : one;
-		int to = one == MAX_WORKERS ? (int)workers : from + 1;
-
-		time_t until = time(NULL) + (time_t)round;
-
-		if (until > end)
-			until = end;
-		printf("# seed %llu, worker%s %d to %d\n", (unsigned long long)seed,
-		       to - from > 1 ? "s" : "", from, to - 1);
-		for (w = from; w < to; w++) {
-			long byte = corrupt;
-
-			if (w != from)
-				corrupt = -1;
-			verbose = nr && nr <= 1000;
-			pids[w] = start(w, list, nr, until);
-			corrupt = byte;
-		}
-		failed = wait_for(pids, from, to);
-		for (w = from; w < to; w++) {
-			use_worker(w);
-			add(&total, &shared->counts);
-		}
-		if (failed >= 0 || list)
+		failed = run_round();
+		if (failed >= 0 || run.list)
 			break;
-		if (command) {
-			fflush(stdout);
-			if (system(command)) {
-				printf("# %s failed\n", command);
-				lost = true;
-			}
+		if (run.command) {
+			kept = renew();
 			times++;
-			for (w = from; w < to && !lost; w++) {
-				for (int i = 0; i < NR_KINDS; i++) {
-					u64 n = verify(&objects[i], w);
-
-					lost |= n == ~0ULL;
-					kept += n == ~0ULL ? 0 : n;
-				}
-			}
-			total.bytes += kept;
 		}
-		if (lost || time(NULL) >= end)
+		if (!kept || time(NULL) >= run.end)
 			break;
 	}
 
-	if (failed >= 0) {
-		use_worker(failed);
-		printf("# seed %llu, worker %d, operation %llu (%s): %s\n",
-		       (unsigned long long)seed, failed, (unsigned long long)shared->at,
-		       operations[shared->what].name, shared->failure);
-	}
-	print_counts(&total);
-	for (int i = 0; i < NR_KINDS; i++) {
-		bool bad = failed >= 0 && (int)shared->failed_kind == i;
-
-		describe(&objects[i], 0);
-		if (!objects[i].here)
-			printf("ok %d %s # SKIP %s is not set\n", ++tests, places[i].name,
-			       places[i].env);
-		else
-			ok(!bad && (list || failed >= 0 || total.of_kind[i]), places[i].name,
-			   total.of_kind[i], "operations");
-	}
-	if (command && !list && failed < 0)
-		ok(!lost && kept, "taken away and brought back", times, "times");
+	print_results(failed);
+	if (times)
+		result(kept, "taken away and brought back: %llu times",
+		       (unsigned long long)times);
 	if (failed >= 0)
-		explain(failed, shared->at, list, nr, looking);
+		explain(failed, shared->at, run.list, run.nr, looking);
 	return failures > 0;
 }
