@@ -1411,20 +1411,22 @@ static void do_corrupt(struct object *o, const u64 *x)
 
 static void check_whole(struct object *o)
 {
-	size_t size = size_of(o), good;
+	size_t size = size_of(o), n, good;
 
-	for (size_t i = 0; i < size; i += MAX_BUF) {
-		if (look(o, i, MAX_BUF < size - i ? MAX_BUF : size - i, buf))
-			compare(o, "all of it", i * page, buf,
-				(MAX_BUF < size - i ? MAX_BUF : size - i) * page);
-	}
-	for (size_t i = 0; i < size; i++) {
-		if (refusal(o, i, 1, false, &good))
+	for (size_t i = 0; i < size; i += n) {
+		n = MAX_BUF < size - i ? MAX_BUF : size - i;
+		if (look(o, i, n, buf))
+			compare(o, "all of it", i * page, buf, n * page);
+		if (refusal(o, i, n, false, &good))
+			n = good ?: 1;
+		if (!good)
 			continue;
-		if (!copy(buf, o->map + i * page, page))
-			fail(o, "CPU read of page %zu: a signal", i);
-		compare(o, "all of the mapping", i * page, buf, page);
-		device_read(o, i, 1, i);
+		for (size_t j = 0; j < n && o->bit & FILES; j++) {
+			if (!copy(buf, o->map + (i + j) * page, page))
+				fail(o, "CPU read of page %zu: a signal", i + j);
+			compare(o, "all of the mapping", (i + j) * page, buf, page);
+		}
+		device_read(o, i, n, i / MAX_BUF);
 	}
 }
 
@@ -1784,7 +1786,7 @@ static __attribute__((noreturn)) void work(const u64 *list, size_t nr, time_t de
 		fail(&objects[0], "no thread");
 
 	for (n = 0; list ? n < nr : !all->stop; n++) {
-		if (!list && n % 64 == 0 && time(NULL) >= deadline)
+		if (!list && n % 16 == 0 && time(NULL) >= deadline)
 			break;
 		operate(list ? list[n] : n);
 	}
