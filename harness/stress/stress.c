@@ -2232,7 +2232,8 @@ static void print_results(int failed)
 		describe(o, 0);
 		if (failed >= 0 && (int)shared->failed_kind == i)
 			result(false, "%s (%s): make stress SEED=%llu WORKER=%d OPS=0-%llu",
-			       shared->failure, operations[shared->what].name,
+			       shared->failure, shared->ended ? "at the end" :
+			       operations[shared->what].name,
 			       (unsigned long long)seed, failed,
 			       (unsigned long long)shared->at);
 		else if (!o->here)
