@@ -4,7 +4,7 @@
 # instead of fetching one.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check guest bench matrix coverage peers compat tree export series lint mutants clean
+.PHONY: help demo check guest bench matrix coverage stress peers compat tree export series lint mutants clean
 MAKEFLAGS += --no-print-directory
 
 # The values reach the scripts as they were given: RUN='echo $$?' means that.
@@ -13,6 +13,11 @@ override T := $(value T)
 export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V FIXES ONLY LIST T TESTS
 export MODULE XFSTESTS NDCTL MIRROR
 export ARCH PAGES IOMMU DAX CONFIG MEM CPUS QEMU QEMU_OPTS APPEND GDB CLOCK BOOT_TIMEOUT JOBS
+export SEED WORKER OPS CORRUPT
+
+# bash has a variable of this name, which counts.
+unexport SECONDS
+export STRESS_SECONDS := $(value SECONDS)
 
 # Debian's git-email only recommends what it cannot do without.
 mail := git-email libmailtools-perl
@@ -33,6 +38,9 @@ help:
 	@echo 'make matrix [ONLY=rows] [TESTS=columns] [LIST=yes]'
 	@echo '                        the tests on all of these (hours)'
 	@echo 'make coverage           the lines and branches of the series that the tests run'
+	@echo 'make stress [SECONDS=n] [SEED=n] [KERNEL=series|debug]'
+	@echo '                        random operations on all memory by all devices, against a model'
+	@echo '                        (2 minutes); a failure prints the command that repeats it'
 	@echo 'make peers [ONLY=suites] [XFSTESTS=tree] [NDCTL=tree] [MIRROR=yes] [LIST=yes]'
 	@echo '                        other suites of DAX, on base and series side by side; with a'
 	@echo '                        device that mirrors all they map'
@@ -79,6 +87,9 @@ peers:
 
 compat:
 	@harness/deps && harness/prepare base series && harness/compat
+
+stress:
+	@harness/deps && harness/prepare "$${KERNEL:-series}" && harness/stress/run
 
 tree:
 	@harness/deps && harness/base && harness/series tree

@@ -211,6 +211,12 @@ rdma_odp() {
 	in_guest "$1" 600 rdma-test
 }
 
+# All devices and all memory at once, against a model that knows every byte. To look for
+# fewer operations that fail takes up to two minutes more.
+stress() { # KERNEL SECONDS SEED [OPTION OF stress...]
+	in_guest "$1" $(($2 * 2 + 1200)) "stress-test -t $2 -s $3 ${*:4}"
+}
+
 # The counts of all TAP in a log: kselftest's own totals, or single results.
 # Both may stand behind run_vmtests.sh's prefix. A program that ran none of its
 # tests, as with the name of one that is not there, has failed.
