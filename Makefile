@@ -10,7 +10,7 @@ MAKEFLAGS += --no-print-directory
 # The values reach the scripts as they were given: RUN='echo $$?' means that.
 override RUN := $(value RUN)
 override T := $(value T)
-export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V FIXES ONLY LIST T TESTS
+export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V SET ONLY LIST T TESTS
 export ARCH PAGES IOMMU DAX CONFIG MEM CPUS QEMU QEMU_OPTS APPEND GDB CLOCK BOOT_TIMEOUT
 
 # Debian's git-email only recommends what it cannot do without.
@@ -35,9 +35,9 @@ help:
 	@echo 'make bench              the cost in guest instructions, base against series'
 	@echo 'make tree               series/ and the added files -> git branch in build/linux'
 	@echo 'make export             and back'
-	@echo 'make series [V=n] [FIXES=rdma|drm|mm|dax|hv]'
+	@echo 'make series [V=n] [SET="name..."]'
 	@echo '                        build/series/: mails with a cover letter, for git send-email;'
-	@echo '                        version n; only the fixes for those maintainers'
+	@echo '                        version n; sets of series/sets, each as a thread of its own'
 	@echo 'make lint [BOOT=yes]    static checks of the series, patch by patch, and of the harness'
 	@echo '                        (a quarter of an hour); with BOOT=yes each patch also boots'
 	@echo '                        and has to pass its tests (hours)'
