@@ -34,6 +34,8 @@ help:
 	@echo 'make coverage           the lines and branches of the series that the tests run'
 	@echo 'make bench              the cost in guest instructions, base against series'
 	@echo 'make tree               series/ and the added files -> git branch in build/linux'
+	@echo 'make tree LINUX=tree REHEARSE=yes [SET="name..."]'
+	@echo '                        what each patch would meet on that tree, of any version'
 	@echo 'make export             and back'
 	@echo 'make series [V=n] [SET="name..."]'
 	@echo '                        build/series/: mails with a cover letter, for git send-email;'
@@ -67,7 +69,8 @@ coverage:
 	@harness/deps && harness/coverage
 
 tree:
-	@harness/deps && harness/base && harness/series tree
+	@harness/deps && $(if $(REHEARSE),LINUX= harness/base && LINUX= harness/series tree && \
+		harness/rehearse,harness/base && harness/series tree)
 
 export:
 	@harness/series export
