@@ -28,7 +28,8 @@ with "/^  $rdma/p"
 refuses "a patch twice" "is in rdma-fixes and in rdma-fixes: exactly one set" sets
 with "s/^  $rdma/&s/"
 refuses "a patch that is not there" "no set has|there is no such patch" sets
-with '/^set: nouveau-svm-fixes/d; /^after: nouveau-mmu-fixes/d'
+with -e '/^set: nouveau-svm-fixes/d; /^after: nouveau-mmu-fixes/d' \
+	-e 's/nouveau-svm-fixes/nouveau-mmu-fixes/'
 refuses "a set that is too long" "nouveau-mmu-fixes has 21 patches, and a set has 1 to 15" sets
 with 's/^after: hmm-memory$/after: docs/'
 refuses "a set after one that is below it" "amdkfd-fixes is after docs, which is not above it" sets
