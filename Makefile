@@ -10,7 +10,7 @@ MAKEFLAGS += --no-print-directory
 # The values reach the scripts as they were given: RUN='echo $$?' means that.
 override RUN := $(value RUN)
 override T := $(value T)
-export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V FIXES ONLY LIST T TESTS
+export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V SET ONLY LIST T TESTS
 export MODULE XFSTESTS NDCTL MIRROR
 export ARCH PAGES IOMMU DAX CONFIG MEM CPUS QEMU QEMU_OPTS APPEND GDB CLOCK BOOT_TIMEOUT JOBS
 export SEED WORKER OPS CORRUPT
@@ -49,10 +49,12 @@ help:
 	@echo '                        series, and show each difference'
 	@echo 'make bench              the cost in guest instructions, base against series'
 	@echo 'make tree               series/ and the added files -> git branch in build/linux'
+	@echo 'make tree LINUX=tree REHEARSE=yes [SET="name..."]'
+	@echo '                        what each patch would meet on that tree, of any version'
 	@echo 'make export             and back'
-	@echo 'make series [V=n] [FIXES=rdma|drm|mm|dax|hv]'
+	@echo 'make series [V=n] [SET="name..."]'
 	@echo '                        build/series/: mails with a cover letter, for git send-email;'
-	@echo '                        version n; only the fixes for those maintainers'
+	@echo '                        version n; sets of series/sets, each as a thread of its own'
 	@echo 'make lint [BOOT=yes]    static checks of the series, patch by patch, and of the harness'
 	@echo '                        (a quarter of an hour); with BOOT=yes each patch also boots'
 	@echo '                        and has to pass its tests (hours)'
@@ -92,7 +94,8 @@ stress:
 	@harness/deps && harness/prepare "$${KERNEL:-series}" && harness/stress/run
 
 tree:
-	@harness/deps && harness/base && harness/series tree
+	@harness/deps && $(if $(REHEARSE),LINUX= harness/base && LINUX= harness/series tree && \
+		harness/rehearse,harness/base && harness/series tree)
 
 export:
 	@harness/series export

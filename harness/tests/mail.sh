@@ -9,7 +9,7 @@
 linux=$BUILD/linux
 repo=$tmp/repo
 export BUILD=$tmp/build HOME=$tmp/home GIT_CONFIG_NOSYSTEM=1
-unset FORCE LINUX V FIXES GET_MAINTAINER EMAIL XDG_CONFIG_HOME
+unset FORCE LINUX V SET GET_MAINTAINER EMAIL XDG_CONFIG_HOME
 unset "${!GIT_AUTHOR_@}" "${!GIT_COMMITTER_@}"
 mkdir -p "$repo" "$BUILD/base" "$HOME"
 ln -s "$linux" "$BUILD/linux"
@@ -127,25 +127,63 @@ rgit tag -f series-v1 >/dev/null
 V=2 refuses "nobody else's Signed-off-by is sent" "only the sender signs" mail
 V=x refuses "V=x" "give a version" mail
 
-# The fixes alone: on the base, nothing but what belongs there.
-for fixes in rdma:RDMA/ drm:drm/ mm:'\(mm\|lib\|selftests\)[:/]' \
-	dax:'\(fsdax\|mm/madvise\|mm/memory\|userfaultfd\):' hv:mshv:; do
-	name=${fixes%%:*}
-	FIXES=$name t "FIXES=$name" mail
-	patches | xargs cat >"$tmp/files"
-	got=$(grep '^Subject: ' "$tmp/files")
-	equals "FIXES=$name: each is theirs, or what such a fix needs" \
-		"$(grep -v "\] \(${fixes#*:}\|mm/hmm: tell drivers\)" <<<"$got")" ""
-	equals "FIXES=$name: no new test, no feature" \
-		"$(grep -E 'KUnit|once per leaf|: test ' <<<"$got")" ""
-	t "FIXES=$name: git am on the base" received "$tmp/files"
+# The sets, each a thread of its own. That each applies where it says is for sets.sh.
+mapfile -t sets < <("$repo/harness/sets" list | sed 's/:.*//')
+of_sets() {
+	local s
+	for s in "$@"; do find "$mails/$s" -name '*.patch' ! -name '*0000-cover*' | sort; done
+}
+SET='*' t "SET='*': all sets" mail
+equals "as so many" "$(find "$mails" -mindepth 1 -type d | wc -l)" "${#sets[@]}"
+equals "as many patches as there are" "$(of_sets "${sets[@]}" | wc -l)" "$n"
+of_sets "${sets[@]}" | xargs cat >"$tmp/files"
+equals "git am of one after the other gives the tree of build/linux" \
+	"$(received "$tmp/files" 2>&1)" "$tree"
+for s in $("$repo/harness/sets" list | sed -n '/ after /!s/:.*//p'); do
+	of_sets "$s" | xargs cat >"$tmp/files"
+	t "git am of $s on the base" received "$tmp/files"
 done
-FIXES=nfs refuses "FIXES=nfs" "there are dax, drm, hv, mm, rdma" mail
+ids() { grep -rh '^Message-ID: ' "$mails" | sed 's/.*<\(.*\)>$/\1/' | sort "$@"; }
+equals "each set has one Message-ID" "$(ids -u | wc -l; ids | uniq -d)" "${#sets[@]}"
+grep -rhoP '^  https://lore.kernel.org/r/\K.*' "$mails" | sort -u >"$tmp/links"
+t "there are links" test -s "$tmp/links"
+equals "and each is to a mail of another set" "$(ids | comm -13 - "$tmp/links")" ""
+equals "hmm-list says what it is on top of, and what is on top of it" \
+	"$(sed -n '/^This set applies/,/^base/s/^  "\(.*\)"$/\1/p' "$mails/hmm-list"/0000-*)" \
+	"$(sed -n 's/^Subject: //p' "$repo"/series/cover-letter-{mm-fixes,dax-fixes}.txt
+		names --grep='^mm/hmm: tell drivers' hmm-dax-base..
+		sed -n 's/^Subject: //p' "$repo"/series/cover-letter-{hmm-fault,hmm-window}.txt
+		names --grep='^drm/gpusvm: let HMM list' hmm-dax-base..)"
+rm "$tmp/mbox"
+t "git send-email takes a set" git send-email --confirm=never --quiet \
+	--sendmail-cmd="$tmp/sendmail" "$mails"/hmm-list/*.patch
+equals "as a thread" "$(grep -c '^From mail' "$tmp/mbox"
+	grep -h '^In-Reply-To: ' "$tmp/mbox" | sort | uniq -c | xargs)" \
+	"5"$'\n'"4 In-Reply-To: <hmm-dax-hmm-list-v1.zoe@sender.example.org>"
+SET=nfs refuses "SET=nfs" "there are all, rdma-fixes, " mail
+V=2 SET=hmm-memory refuses "SET= V=2: what changed has to be said" \
+	"series/changelog-hmm-memory has no section 'v2:'" mail
+printf 'v2:\n - nothing\n' >"$repo/series/changelog-hmm-memory"
+sed -i '0,/^Signed-off-by: Somebody Else.*/s///' "$repo"/series/0001-*.patch
+as_test commit -qam v1
+rgit tag series-hmm-memory-v1
+V=2 SET=hmm-memory t "SET= V=2" mail
+kind=$(names --grep='^mm/hmm: tell drivers' hmm-dax-base..)
+equals "says so, with a range-diff" \
+	"$(patches | xargs grep -hE '^(Subject|Changes|Range-diff)|^1: ')" "Subject: [PATCH v2] $kind
+Changes since v1:
+Range-diff against v1:
+$(patches | xargs grep -hE '^1: .* = ')"
 
 printf '%s\n' 'git /some/where 0123456789abcdef0123456789abcdef01234567' 7.3.9 /some/where \
 	>"$BUILD/base/id"
-FIXES=rdma t "a base that is a commit of somebody's git" mail
-equals "is named, without the place where it lies" "$(grep -hE '^base|/some/where' "$mails"/*)" \
+SET=amdkfd-fixes t "a base that is a commit of somebody's git" mail
+equals "is named, without the place where it lies" \
+	"$(grep -rhE '^base|/some/where' "$mails")" \
 	$'base: Linux 7.3.9\nbase-commit: 0123456789abcdef0123456789abcdef01234567'
+equals "with the patch that the set needs, as git knows it" \
+	"$(grep -rhoP '^prerequisite-patch-id: \K.*' "$mails")" \
+	"$(git -C "$linux" log -p --format=%H --grep='^mm/hmm: tell drivers' hmm-dax-base.. |
+		git patch-id --stable | cut -d' ' -f1)"
 equals "build/linux is as it was" "$(refs)" "$before"
 finish
