@@ -5,12 +5,14 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check guest bench matrix tree export series lint mutants clean
+.PHONY: powercuts
 MAKEFLAGS += --no-print-directory
 
 # The values reach the scripts as they were given: RUN='echo $$?' means that.
 override RUN := $(value RUN)
 override T := $(value T)
 export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V FIXES ONLY LIST T TESTS
+export CUTS SEED BROKEN
 export ARCH PAGES IOMMU DAX CONFIG MEM CPUS QEMU QEMU_OPTS APPEND GDB CLOCK BOOT_TIMEOUT
 
 # Debian's git-email only recommends what it cannot do without.
@@ -43,6 +45,9 @@ help:
 	@echo 'make mutants [ONLY=text] [LIST=yes]'
 	@echo '                        take one protection after another out of the kernel, and'
 	@echo '                        see the test fail that is there for it (hours)'
+	@echo 'make powercuts [CUTS=200] [SEED=number]'
+	@echo '                        kill guests in which devices write files, and look whether'
+	@echo '                        all that was synced is there (an hour)'
 	@echo 'make clean              remove build/ (downloads and ccache stay in the cache folder)'
 	@echo 'All take LINUX=tree, BUILD=folder, DEPS=print|skip, FORCE=1; the guest takes more:'
 	@echo 'see README.md, "To hack", and the head of harness/guest.'
@@ -77,6 +82,9 @@ lint:
 
 mutants:
 	@harness/deps && harness/base && harness/series tree && harness/mutants
+
+powercuts:
+	@harness/deps && harness/prepare "$${KERNEL:-series}" && harness/powercuts/powercuts
 
 clean:
 	@test -n "$(FORCE)" || harness/series idle
