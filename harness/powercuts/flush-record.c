@@ -298,9 +298,9 @@ static void make_file(struct test *t, bool large)
 	snprintf(path, sizeof(path), "%s/flushed", t->dir);
 	unlink(path);
 	t->fd = open(path, O_RDWR | O_CREAT, 0600);
-	if (t->fd < 0 || ftruncate(t->fd, SIZE))
+	if (t->fd < 0 || (large ? fallocate(t->fd, 0, 0, SIZE) : ftruncate(t->fd, SIZE)))
 		err(1, "%s", path);
-	/* Leaves of 2 MiB only where address and offset agree. */
+	/* Leaves of 2 MiB only where blocks are so large, and address and offset agree. */
 	t->map = reserve(SIZE + LEAF, large ? 0 : PAGE);
 	map_at(t->map, SIZE, t->fd, 0);
 	t->leaf = large ? LEAF : PAGE;
