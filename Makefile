@@ -4,7 +4,7 @@
 # instead of fetching one.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check guest bench matrix coverage stress peers compat tree export series lint mutants clean
+.PHONY: help demo check guest bench matrix coverage stress powercuts peers compat tree export series lint mutants clean
 MAKEFLAGS += --no-print-directory
 
 # The values reach the scripts as they were given: RUN='echo $$?' means that.
@@ -13,7 +13,7 @@ override T := $(value T)
 export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V SET ONLY LIST T TESTS
 export MODULE XFSTESTS NDCTL MIRROR
 export ARCH PAGES IOMMU DAX CONFIG MEM CPUS QEMU QEMU_OPTS APPEND GDB CLOCK BOOT_TIMEOUT JOBS
-export SEED WORKER OPS CORRUPT
+export SEED WORKER OPS CORRUPT CUTS BROKEN
 
 # bash has a variable of this name, which counts.
 unexport SECONDS
@@ -61,6 +61,9 @@ help:
 	@echo 'make mutants [ONLY=text] [LIST=yes]'
 	@echo '                        take one protection after another out of the kernel, and'
 	@echo '                        see the test fail that is there for it (hours)'
+	@echo 'make powercuts [CUTS=200] [SEED=number]'
+	@echo '                        kill guests in which devices write files, and look whether'
+	@echo '                        all that was synced is there (an hour)'
 	@echo 'make clean              remove build/ (what was downloaded and built stays in the cache folder)'
 	@echo 'All take LINUX=tree, BUILD=folder, DEPS=install|print|skip, FORCE=1; the guest takes more:'
 	@echo 'see README.md, "To hack", and the head of harness/guest.'
@@ -109,6 +112,9 @@ lint:
 
 mutants:
 	@harness/deps && harness/base && harness/series tree && harness/mutants
+
+powercuts:
+	@harness/deps && harness/prepare "$${KERNEL:-series}" && harness/powercuts/powercuts
 
 clean:
 	@test -n "$(FORCE)" || harness/series idle

@@ -91,6 +91,12 @@ hmm_leaves() { # KERNEL FAULTS [OPTION OF THE TEST...]
 		$(kernel_out "$1")/selftests/hmm_leaves $options"
 }
 
+# What devices write is flushed from the CPU's caches by the next sync.
+flush_record() {
+	in_guest "$1" 900 "dax-storage && . /run/storage && modprobe test_hmm &&
+		modprobe test_hmm_dma && flush-record \$HMM_DAX_EXT4 \$HMM_DAX_XFS"
+}
+
 # Whatever the test does, nothing may stay in the IOMMU. The two tests that leave
 # memory behind that nobody should use have a guest of their own. On a kernel that
 # lets allocations fail, what is mapped is also taken back at once.
