@@ -940,6 +940,9 @@ static void do_leaves(struct object *o, const u64 *x)
 	check.npages = n;
 	check.flags = x[2] / 4 & (HMM_LEAVES_READ | HMM_LEAVES_WRITE | HMM_LEAVES_PER_PAGE |
 				 HMM_LEAVES_LIST);
+	/* A list knows no requests by page. */
+	if (check.flags & HMM_LEAVES_LIST)
+		check.flags &= ~HMM_LEAVES_PER_PAGE;
 	/* It knows no ends of files. */
 	if (refusal(o, first, n, false, &good))
 		return;
