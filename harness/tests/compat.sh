@@ -16,8 +16,23 @@ driver() { # NAME FILE...: a folder with these of $here
 }
 said() { grep -q "$@" "$tmp/said"; }
 
-driver plain dense.c dense.h
-equals "a folder of files" "$(compat "$tmp/plain")" "1 passed, 0 failed, 0 skipped"
+# A folder of files: one compiles on both, one only on the series, one only on the base,
+# and one on neither.
+driver files dense.c dense.h list.c
+cat >"$tmp/files/removed.c" <<'END_OF_C'
+#include <linux/hmm-dma.h>
+int removed(struct device *dev, struct hmm_dma_map *map);
+int removed(struct device *dev, struct hmm_dma_map *map)
+{
+	return hmm_dma_map_alloc(dev, map, 1, sizeof(long));
+}
+END_OF_C
+echo '#error neither' >"$tmp/files/neither.c"
+equals "a folder of files" "$(compat "$tmp/files")" "1 passed, 2 failed, 1 skipped"
+t "what only the series has is named" said '^list.o: base and series differ'
+t "with the base's error" said "^    -list.c: error: .*has no member named .extents"
+t "what only the base has is named" said '^removed.o: base and series differ'
+t "what compiles on neither is shown" said 'neither.o: fails on both: .*error: .*neither'
 
 driver kbuild dense.c dense.h
 mkdir "$tmp/kbuild/src"
@@ -28,27 +43,9 @@ before=$(ls -lR --time-style=full-iso "$tmp/kbuild")
 equals "a folder with a Kbuild" "$(compat "$tmp/kbuild")" "1 passed, 0 failed, 0 skipped"
 equals "nothing is written there" "$(ls -lR --time-style=full-iso "$tmp/kbuild")" "$before"
 
-driver list dense.c dense.h list.c
-equals "what only the series has" "$(compat "$tmp/list")" "1 passed, 1 failed, 0 skipped"
-t "the object is named" said '^list.o: base and series differ'
-t "and so is the base's error" said "^    -list.c: error: .*has no member named .extents"
-
-cat >"$tmp/plain/removed.c" <<'END_OF_C'
-#include <linux/hmm-dma.h>
-int removed(struct device *dev, struct hmm_dma_map *map);
-int removed(struct device *dev, struct hmm_dma_map *map)
-{
-	return hmm_dma_map_alloc(dev, map, 1, sizeof(long));
-}
-END_OF_C
-equals "what only the base has" "$(compat "$tmp/plain")" "1 passed, 1 failed, 0 skipped"
-t "the object is named" said '^removed.o: base and series differ'
-
-echo '#error neither' >"$tmp/plain/removed.c"
-equals "what compiles on neither" "$(compat "$tmp/plain")" "1 passed, 0 failed, 1 skipped"
-t "its error is shown" said 'removed.o: fails on both: .*error: .*neither'
-rm "$tmp/plain/dense.c"
-refuses "nothing passes" "" env MODULE="$tmp/plain" "$TOP/harness/compat"
+mkdir "$tmp/neither"
+mv "$tmp/files/neither.c" "$tmp/neither"
+t "nothing passes: a bad status" bash -c "! MODULE=$tmp/neither $TOP/harness/compat"
 
 mkdir "$tmp/empty"
 refuses "a folder without source" "neither a Kbuild nor a .c file" \
