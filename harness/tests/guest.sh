@@ -5,7 +5,7 @@
 . "$(dirname "$0")/lib.sh"
 
 export KERNEL=series
-unset ACCEL GUEST_TIMEOUT BOOT_TIMEOUT SPLAT
+unset ACCEL GUEST_TIMEOUT BOOT_TIMEOUT SPLAT KERNEL_LOG
 guest() { RUN=$1 "$TOP/harness/guest"; }
 status() { guest "$1" >"$tmp/said" 2>&1; echo $?; }
 stray() {
