@@ -131,7 +131,7 @@ END
 chmod +x "$tmp/harness/guest"
 powercuts() { BUILD=$tmp/build "$tmp/harness/powercuts/powercuts" "$@"; }
 last() { tail -n 1 "$tmp/out"; }
-export CUTS=2 SEED=5 BROKEN= WRITES=20
+export CUTS=2 SEED=5 BROKEN='' WRITES=20
 t "a guest that keeps what it promises" powercuts
 equals "three lies and two cuts" "$(last)" "5 passed, 0 failed, 0 skipped"
 equals "and no image is left" "$(ls -A "$tmp/build/powercuts")" ""
