@@ -139,10 +139,6 @@ equals "as many patches as there are" "$(of_sets "${sets[@]}" | wc -l)" "$n"
 of_sets "${sets[@]}" | xargs cat >"$tmp/files"
 equals "git am of one after the other gives the tree of build/linux" \
 	"$(received "$tmp/files" 2>&1)" "$tree"
-for s in $("$repo/harness/sets" list | sed -n '/ after /!s/:.*//p'); do
-	of_sets "$s" | xargs cat >"$tmp/files"
-	t "git am of $s on the base" received "$tmp/files"
-done
 ids() { grep -rh '^Message-ID: ' "$mails" | sed 's/.*<\(.*\)>$/\1/' | sort "$@"; }
 equals "each set has one Message-ID" "$(ids -u | wc -l; ids | uniq -d)" "${#sets[@]}"
 grep -rhoP '^  https://lore.kernel.org/r/\K.*' "$mails" | sort -u >"$tmp/links"

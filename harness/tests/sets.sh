@@ -41,5 +41,5 @@ with 's/^after: rdma-fixes hmm-window/after: hmm-window/; s/^after: hmm-memory$/
 sets check >"$tmp/out" 2>&1
 equals "what a set needs and does not say" \
 	"$(grep '^not ok' "$tmp/out"; grep -c 'fixes: .* uses hmm_pfn_to_memory of ' "$tmp/out")" \
-	$'not ok rdma-window applies\nnot ok none uses a name of a set that it is not after\n2'
+	$'not ok rdma-window applies\nnot ok docs applies\nnot ok none uses a name of a set that it is not after\n2'
 finish
