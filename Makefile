@@ -63,7 +63,7 @@ help:
 	@echo '                        see the test fail that is there for it (hours)'
 	@echo 'make powercuts [CUTS=200] [SEED=number]'
 	@echo '                        kill guests in which devices write files, and look whether'
-	@echo '                        all that was synced is there (an hour)'
+	@echo '                        all that was synced is there'
 	@echo 'make clean              remove build/ (what was downloaded and built stays in the cache folder)'
 	@echo 'All take LINUX=tree, BUILD=folder, DEPS=install|print|skip, FORCE=1; the guest takes more:'
 	@echo 'see README.md, "To hack", and the head of harness/guest.'

@@ -82,7 +82,7 @@ dax_mappings() {
 		$(kernel_out "$1")/selftests/dax_mappings $options"
 }
 
-# FAULTS: range faults in each of the races; 2,000 take a minute or so.
+# FAULTS: range faults in each of the races.
 hmm_leaves() { # KERNEL FAULTS [OPTION OF THE TEST...]
 	local options faults=${FAULTS:-$2}
 	options=$(options "$1" hmm_leaves "${@:3}") || return
