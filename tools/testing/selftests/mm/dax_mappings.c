@@ -4,10 +4,10 @@
  * regions, write protection by userfaultfd), and files that share blocks by
  * reflink, mapped by leaves of different sizes.
  *
- * The memory is named in the environment, as for hmm_dax.c: HMM_DAX_EXT4 and
- * _XFS are folders on file systems mounted with -o dax that give files blocks
- * aligned to a PMD (xfs with reflink), HMM_DAX_DEV_PTE, _PMD and _PUD device-dax
- * nodes of that alignment, which are overwritten. What is not named is skipped.
+ * The memory is named in the environment: HMM_DAX_EXT4 and _XFS are folders on
+ * file systems mounted with -o dax that give files blocks aligned to a PMD (xfs
+ * with reflink); HMM_DAX_DEV_PTE, _PMD and _PUD are device-dax nodes with that
+ * alignment, which are overwritten. Tests of memory that is not named are skipped.
  *
  * Of much of this the kernel only warned. So no test may taint it by a warning;
  * which can only be seen if it was not tainted before.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the tests of HMM that take DAX memory from the environment have in common.
+ * The tests of DAX and of HMM take DAX memory from the environment with this.
  */
 #ifndef HMM_MEMORY_H
 #define HMM_MEMORY_H
