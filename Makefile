@@ -78,7 +78,7 @@ guest:
 	@harness/deps && harness/prepare "$${KERNEL:-series}" && harness/guest
 
 bench:
-	@harness/deps gnuplot-nox && harness/prepare base series && harness/bench/bench
+	@harness/deps gnuplot-nox && harness/prepare $(if $(filter-out x86_64,$(ARCH)),,base) series && harness/bench/bench
 
 matrix:
 	@$(if $(LIST),,harness/deps &&) harness/matrix
