@@ -134,10 +134,15 @@ static unsigned long leaf_entry(const struct leaf *leaf, unsigned long addr)
 	       (leaf->counts ? (addr - leaf->start) >> PAGE_SHIFT : 0);
 }
 
-/* The order and the pfn are there even when nothing is mapped. */
+/*
+ * The order and the pfn are there even when nothing is mapped, but for powerpc,
+ * whose huge_pte_offset() finds no entry then.
+ */
 static void leaf_set_hugetlb(struct leaf *leaf, unsigned long addr,
 			     unsigned long size, pte_t pte)
 {
+	if (IS_ENABLED(CONFIG_PPC) && pte_none(pte))
+		return;
 	leaf_set(leaf, addr, size, pte_pfn(pte));
 	leaf->entry |= leaf_flags(size, false, false) & ~HMM_PFN_VALID;
 	if (pte_present(pte) && !pte_protnone(pte))
