@@ -40,7 +40,7 @@ wrong "a cover letter" series/cover-letter-hmm-list.txt "${n}s/774$/747/" \
 n=$(line Documentation/mm/hmm-dax.rst '29,859')
 wrong "a sentence" Documentation/mm/hmm-dax.rst 's/29,859/29,895/' \
 	"Documentation/mm/hmm-dax.rst:$n: 29,895 is not in the results, nor in the words of a claim"
-wrong "the table of machines" Documentation/mm/hmm-dax.rst 's/^     - 82, 4 skipped/     - 86/' \
+wrong "the table of machines" Documentation/mm/hmm-dax.rst '0,/^     - 82, 4 skipped/s//     - 86/' \
 	"Documentation/mm/hmm-dax.rst: riscv64, no IOMMU; PUD leaves, hmm_dax: 86, and harness/matrix.results has 82, 4 skipped"
 n=$(line README.md '^29 November 2026')
 wrong "the day" README.md "${n}s/^29/28/" "README.md:$n: the results are of 29 November 2026"
