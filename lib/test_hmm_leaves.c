@@ -135,8 +135,9 @@ static unsigned long leaf_entry(const struct leaf *leaf, unsigned long addr)
 }
 
 /*
- * The order and the pfn are there even when nothing is mapped, but for powerpc,
- * whose huge_pte_offset() finds no entry then.
+ * HMM reports an order and a pfn even when nothing is mapped, as the empty entry
+ * is there. On powerpc, huge_pte_offset() does not return empty entries, so HMM
+ * sees a hole.
  */
 static void leaf_set_hugetlb(struct leaf *leaf, unsigned long addr,
 			     unsigned long size, pte_t pte)
