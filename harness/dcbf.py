@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """dcbf.py VMLINUX OUT: a ppc64le kernel whose flushes of persistent memory QEMU executes.
 
-It flushes with dcbstps and dcbfps, and waits with phwsync: dcbf and hwsync with another
-L field. Processors before POWER10 ignore that field; QEMU 7.2 and 10.0 raise an illegal
-instruction, whatever the processor. Clear the field in the functions that use them."""
+The kernel flushes with dcbstps and dcbfps, and waits with phwsync: dcbf and hwsync with
+another value in the L field. Processors before POWER10 ignore that value; QEMU 7.2 and
+10.0 raise an illegal instruction, also with -cpu power10. This program clears the field
+in the functions that use these instructions."""
 import os
 import struct
 import sys
