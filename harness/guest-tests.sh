@@ -82,6 +82,11 @@ dax_mappings() {
 		$(kernel_out "$1")/selftests/dax_mappings $options"
 }
 
+# A device-dax of 1 GiB leaves in memory that is divided among devices.
+dax_align() {
+	DAX=hmem in_guest "$1" 120 dax-align
+}
+
 # FAULTS: range faults in each of the races.
 hmm_leaves() { # KERNEL FAULTS [OPTION OF THE TEST...]
 	local options faults=${FAULTS:-$2}
@@ -131,6 +136,8 @@ run_hmm_dma() {
 }
 run_hmm_blocks() { echo "modprobe hmm_blocks_kunit && kunit-results hmm_blocks"; }
 run_iommu_units() { echo "modprobe iommu_units_kunit && kunit-results iommu_units"; }
+# Each format of page tables that IOMMUs of x86-64 have.
+run_iommu_pt() { echo "modprobe iommu_pt_kunit_test && kunit-results amdv1_iommu_test vtdss_iommu_test x86_64_iommu_test"; }
 
 # No GPU in there: the suites of page tables, and of faults on mappings of DAX.
 run_nouveau() {
@@ -196,6 +203,7 @@ kunit() {
 hmm_dma_kunit() { kunit "$1" hmm_dma; }
 hmm_blocks_kunit() { kunit "$1" hmm_blocks; }
 iommu_units_kunit() { kunit "$1" iommu_units; }
+iommu_pt_kunit() { kunit "$1" iommu_pt; }
 nouveau_kunit() { kunit "$1" nouveau; }
 gpusvm_kunit() { kunit "$1" gpusvm; }
 mshv_mocks() { kunit "$1" mshv; }
