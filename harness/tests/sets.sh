@@ -20,10 +20,10 @@ cp "$TOP"/harness/{series,sets} "$repo/harness"
 export BUILD
 sets() { "$repo/harness/sets" "${1:-list}"; }
 with() { sed "$@" "$TOP/series/sets" >"$file"; }
-rdma='RDMA\/rxe: Flush an ODP MR by parts'
+rdma='RDMA\/rxe: Flush an ODP MR in steps of 2 MiB'
 refuses "no file" "there is no series/sets" sets
 with "/^  $rdma/d"
-refuses "a patch in no set" "no set has 'RDMA/rxe: Flush an ODP MR by parts'" sets
+refuses "a patch in no set" "no set has 'RDMA/rxe: Flush an ODP MR in steps of 2 MiB'" sets
 with "/^  $rdma/p"
 refuses "a patch twice" "is in rdma-fixes and in rdma-fixes: exactly one set" sets
 with "s/^  $rdma/&s/"
