@@ -6,7 +6,7 @@
 # stand-in for the guest.
 . "$(dirname "$0")/lib.sh"
 
-t "the claims and figures hold" "$TOP/harness/claims.py"
+t "the claims and figures hold" "$TOP/harness/lint/claims.py"
 
 repo=$tmp/repo
 mkdir "$repo"
@@ -16,7 +16,7 @@ wrong() {
 	local name=$1 file=$2 rc=0
 	sed -E "$3" "$TOP/$file" >"$repo/$file"
 	! cmp -s "$TOP/$file" "$repo/$file" || not_ok "$name: nothing is changed"
-	"$repo/harness/claims.py" >"$tmp/said" || rc=$?
+	"$repo/harness/lint/claims.py" >"$tmp/said" || rc=$?
 	equals "$name" "$rc: $(sed '$d' "$tmp/said")" "1: $(printf '%s\n' "${@:4}")"
 	cp "$TOP/$file" "$repo/$file"
 }
@@ -41,7 +41,7 @@ n=$(line Documentation/mm/hmm-dax.rst '29,859')
 wrong "a sentence" Documentation/mm/hmm-dax.rst 's/29,859/29,895/' \
 	"Documentation/mm/hmm-dax.rst:$n: 29,895 is not in the results, nor in the words of a claim"
 wrong "the table of machines" Documentation/mm/hmm-dax.rst '0,/^     - 82, 4 skipped/s//     - 86/' \
-	"Documentation/mm/hmm-dax.rst: riscv64, no IOMMU; PUD leaves, hmm_dax: 86, and harness/matrix.results has 82, 4 skipped"
+	"Documentation/mm/hmm-dax.rst: riscv64, no IOMMU; PUD leaves, hmm_dax: 86, and harness/check/matrix.results has 82, 4 skipped"
 n=$(line README.md '^29 November 2026')
 wrong "the day" README.md "${n}s/^29/28/" "README.md:$n: the results are of 29 November 2026"
 words='It takes 1,234 years.' n=$(($(wc -l <"$TOP/README.md") + 1))
@@ -49,10 +49,10 @@ wrong "a number that is of no result" README.md "\$ a$words" \
 	"README.md:$n: 1,234 is not in the results, nor in the words of a claim"
 echo "$words" >>"$repo/README.md"
 sed "/^| for a gigabyte/i| $words | by hand: somebody counted them |" "$TOP/CLAIMS.md" >"$repo/CLAIMS.md"
-t "but in a claim" "$repo/harness/claims.py"
+t "but in a claim" "$repo/harness/lint/claims.py"
 cp "$TOP"/{README,CLAIMS}.md "$repo"
 sed -E 's/"series": 29859/"series": 29860/' "$TOP/harness/bench/results.json" >"$repo/harness/bench/results.json"
-"$repo/harness/claims.py" >"$tmp/said"
+"$repo/harness/lint/claims.py" >"$tmp/said"
 equals "another run of make bench: each place with the old figure" \
 	"$(sed -n 's/:[0-9]*: 29,859 is not .*//p' "$tmp/said" | sort)" \
 	"$(cd "$TOP" && grep -l 29,859 PERFORMANCE.md Documentation/mm/hmm-dax.rst series/*.txt | sort)"
@@ -62,7 +62,7 @@ n=$(line CLAIMS.md '^| what a device writes through')
 wrong "a test that does not exist" CLAIMS.md "${n}s/write_shmem/write_shmen/" \
 	"CLAIMS.md:$n: there is no test, or no step of make check runs it: hmm-tests:write_shmen"
 wrong "a mutant" CLAIMS.md "${n}s/hmm-gives-up/hmm-gives-in/" \
-	"CLAIMS.md:$n: harness/mutants.list has no: hmm-gives-in"
+	"CLAIMS.md:$n: harness/check/mutants.list has no: hmm-gives-in"
 wrong "words that are not there" CLAIMS.md "${n}s/holds the mmap lock/drops the mmap lock/" \
 	"CLAIMS.md:$n: README.md does not say: $(sed -n "${n}s/^| \(.*\)holds\(.*\) | .*/\1drops\2/p" "$TOP/CLAIMS.md")"
 wrong "a claim that nothing backs" CLAIMS.md "${n}s/ \| [^|]* \|\$/ | of course |/" \
@@ -83,7 +83,7 @@ wrong "a suite that nothing runs" harness/guest-tests.sh 's/kunit-results hmm_bl
 	"$(grep -no '`test: KUnit:hmm_blocks[^`]*' "$TOP/CLAIMS.md" |
 		sed 's/^\([0-9]*\):`test: /CLAIMS.md:\1: there is no test, or no step of make check runs it: /')"
 echo "Subject: a set" >"$repo/series/cover-letter-new.txt"
-"$repo/harness/claims.py" >"$tmp/said"
+"$repo/harness/lint/claims.py" >"$tmp/said"
 equals "a document without a claim" "$(sed '$d' "$tmp/said")" \
 	"CLAIMS.md: no section for series/cover-letter-new.txt"
 rm "$repo/series/cover-letter-new.txt"

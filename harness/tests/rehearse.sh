@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# harness/rehearse, on the files of the base that a set changes: as they are, moved by some
+# harness/patches/rehearse, on the files of the base that a set changes: as they are, moved by some
 # lines, with a patch that is there already, with a line changed that a patch removes, with
 # a file that is gone.
 . "$(dirname "$0")/lib.sh"
@@ -10,7 +10,7 @@ linux=$BUILD/linux
 export LINUX=$tmp/tree SET=amdkfd-fixes
 unset FORCE
 amdkfd=drivers/gpu/drm/amd/amdkfd
-rehearse() { "$TOP/harness/rehearse" | tee "$tmp/table"; }
+rehearse() { "$TOP/harness/patches/rehearse" | tee "$tmp/table"; }
 conflicts() { ! rehearse; }
 tree() {
 	rm -rf "$LINUX"
