@@ -78,7 +78,7 @@ guest:
 	@harness/deps && harness/prepare "$${KERNEL:-series}" && harness/guest
 
 bench:
-	@harness/deps gnuplot-nox && harness/prepare $(if $(filter-out x86_64,$(ARCH)),,base) series && harness/bench/bench
+	@harness/deps gnuplot-nox && harness/prepare $(if $(filter-out x86_64,$(ARCH)),,base) series && harness/bench/bench.py
 
 matrix:
 	@$(if $(LIST),,harness/deps &&) harness/check/matrix
@@ -98,23 +98,23 @@ stress:
 
 tree:
 	@harness/deps && $(if $(REHEARSE),LINUX= harness/base && LINUX= harness/series tree && \
-		harness/patches/rehearse,harness/base && harness/series tree)
+		harness/patches/rehearse.py,harness/base && harness/series tree)
 
 export:
 	@harness/series export
 
 series:
-	@harness/deps $(mail) && harness/base && harness/series tree && harness/patches/mail
+	@harness/deps $(mail) && harness/base && harness/series tree && harness/patches/mail.py
 
 lint:
 	@harness/deps $(lint) && harness/base && harness/series tree && \
 		harness/lint/lint && harness/each-patch $(if $(filter yes,$(BOOT)),boot) && harness/lint/tools
 
 mutants:
-	@harness/deps && harness/base && harness/series tree && harness/check/mutants
+	@harness/deps && harness/base && harness/series tree && harness/check/mutants.py
 
 powercuts:
-	@harness/deps && harness/prepare "$${KERNEL:-series}" && harness/powercuts/powercuts
+	@harness/deps && harness/prepare "$${KERNEL:-series}" && harness/powercuts/powercuts.py
 
 clean:
 	@test -n "$(FORCE)" || harness/series idle

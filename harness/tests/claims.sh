@@ -95,7 +95,7 @@ echo 'fault_cold_pud_1g 262144 1 1837500 1836900'
 echo 'fault_cold_pud_1g_list 262144 1 2500 2000'
 END
 mkdir "$tmp/build"
-BUILD=$tmp/build ARCH=riscv64 PAGES='' t "make bench on another machine" "$repo/harness/bench/bench"
+BUILD=$tmp/build ARCH=riscv64 PAGES='' t "make bench on another machine" "$repo/harness/bench/bench.py"
 equals "runs the series kernel only" "$(sed 's/:.* / /' "$tmp/build/ran")" "series cost"
 equals "and makes its section anew, of what it has measured" "$(python3 - "$tmp/build/bench" "$TOP/harness/bench" <<'END'
 import json, sys

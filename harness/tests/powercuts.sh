@@ -6,12 +6,10 @@
 . "$(dirname "$0")/lib.sh"
 
 python3 - "$TOP" <<'END' || failures=1
-import importlib.machinery, importlib.util, sys
-loader = importlib.machinery.SourceFileLoader("powercuts", sys.argv[1] + "/harness/powercuts/powercuts")
-spec = importlib.util.spec_from_loader("powercuts", loader)
+import sys
 sys.dont_write_bytecode = True
-p = importlib.util.module_from_spec(spec)
-loader.exec_module(p)
+sys.path.insert(0, sys.argv[1] + "/harness/powercuts")
+import powercuts as p
 bad = 0
 
 def judge(name, model, runs, want, size=p.SIZE):
@@ -78,15 +76,14 @@ END
 
 # A clone without a guest.
 mkdir -p "$tmp/harness/powercuts" "$tmp/build"
-cp "$TOP/harness/powercuts/powercuts" "$tmp/harness/powercuts/"
+cp "$TOP/harness/powercuts/powercuts.py" "$tmp/harness/powercuts/"
 cat >"$tmp/harness/guest" <<'END'
 #!/usr/bin/env python3
-import importlib.machinery, importlib.util, os, random, signal, sys, time
+import os, random, signal, sys, time
 top = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-loader = importlib.machinery.SourceFileLoader("powercuts", top + "/harness/powercuts/powercuts")
 sys.dont_write_bytecode = True
-p = importlib.util.module_from_spec(importlib.util.spec_from_loader("powercuts", loader))
-loader.exec_module(p)
+sys.path.insert(0, top + "/harness/powercuts")
+import powercuts as p
 image = os.environ["PMEM"] + "/pmem1"
 args = os.environ["RUN"].split()[1:]
 signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
@@ -129,23 +126,23 @@ while True:
     gen += 1
 END
 chmod +x "$tmp/harness/guest"
-powercuts() { BUILD=$tmp/build "$tmp/harness/powercuts/powercuts" "$@"; }
+powercuts() { BUILD=$tmp/build "$tmp/harness/powercuts/powercuts.py" "$@"; }
 last() { tail -n 1 "$tmp/out"; }
 export CUTS=2 SEED=5 BROKEN='' WRITES=20
 t "a guest that keeps what it promises" powercuts
 equals "three lies and two cuts" "$(last)" "5 passed, 0 failed, 0 skipped"
 equals "and no image is left" "$(ls -A "$tmp/build/powercuts")" ""
-BROKEN=never t "BROKEN=never fails" bash -c "! BUILD='$tmp/build' '$tmp/harness/powercuts/powercuts'"
+BROKEN=never t "BROKEN=never fails" bash -c "! BUILD='$tmp/build' '$tmp/harness/powercuts/powercuts.py'"
 again=$(sed -n 's/^ *again: //p' "$tmp/out")
 equals "as one" "$(last)" "0 passed, 1 failed, 0 skipped"
 t "the command that it prints finds the same" bash -c "! $again"
 cp "$tmp/out" "$tmp/said"
 t "and says what" grep -q 'it has to be write' "$tmp/said"
 touch "$tmp/forgets"
-t "a guest that forgets fails" bash -c "! BUILD='$tmp/build' '$tmp/harness/powercuts/powercuts'"
+t "a guest that forgets fails" bash -c "! BUILD='$tmp/build' '$tmp/harness/powercuts/powercuts.py'"
 equals "each time, after a lie each" "$(last)" "3 passed, 2 failed, 0 skipped"
 for bad in CUTS=x SEED=-1; do
-	refuses "$bad" "${bad%=*}=.*: give a number" env "$bad" "$tmp/harness/powercuts/powercuts"
+	refuses "$bad" "${bad%=*}=.*: give a number" env "$bad" "$tmp/harness/powercuts/powercuts.py"
 done
 BROKEN=x refuses "BROKEN=x" "there are never, early, lost" powercuts
 refuses "another word" "usage: powercuts" powercuts no-such-word

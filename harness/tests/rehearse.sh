@@ -1,16 +1,16 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# harness/patches/rehearse, on the files of the base that a set changes: as they are, moved by some
-# lines, with a patch that is there already, with a line changed that a patch removes, with
-# a file that is gone.
+# harness/patches/rehearse.py, on the files of the base that a set changes: as they are, moved
+# by some lines, with a patch that is there already, with a line changed that a patch removes,
+# with a file that is gone.
 . "$(dirname "$0")/lib.sh"
 
 linux=$BUILD/linux
 export LINUX=$tmp/tree SET=amdkfd-fixes
 unset FORCE
 amdkfd=drivers/gpu/drm/amd/amdkfd
-rehearse() { "$TOP/harness/patches/rehearse" | tee "$tmp/table"; }
+rehearse() { "$TOP/harness/patches/rehearse.py" | tee "$tmp/table"; }
 conflicts() { ! rehearse; }
 tree() {
 	rm -rf "$LINUX"

@@ -5,8 +5,8 @@
 # wrong is named: a copy of this repository has other files.
 . "$(dirname "$0")/lib.sh"
 
-"$TOP/harness/patches/sets" check || failures=1
-for s in $("$TOP/harness/patches/sets" list | sed 's/ after.*//; / 1$/d; s/:.*//'); do
+"$TOP/harness/patches/sets.py" check || failures=1
+for s in $("$TOP/harness/patches/sets.py" list | sed 's/ after.*//; / 1$/d; s/:.*//'); do
 	t "series/cover-letter-$s.txt: a subject, and lines of 75 columns" \
 		awk 'NR == 1 { if (!/^Subject: ./) exit 1; sub(/^Subject: /, "") }
 		     length > 75 { print; exit 1 }' "$TOP/series/cover-letter-$s.txt"
@@ -17,9 +17,9 @@ equals "each letter is of a set" "$(for f in "$TOP"/series/cover-letter-*.txt; d
 repo=$tmp/repo file=$tmp/repo/series/sets
 mkdir -p "$repo/harness/patches" "$repo/series"
 cp "$TOP/harness/series" "$repo/harness"
-cp "$TOP/harness/patches/sets" "$repo/harness/patches"
+cp "$TOP/harness/patches/sets.py" "$repo/harness/patches"
 export BUILD
-sets() { "$repo/harness/patches/sets" "${1:-list}"; }
+sets() { "$repo/harness/patches/sets.py" "${1:-list}"; }
 with() { sed "$@" "$TOP/series/sets" >"$file"; }
 rdma='RDMA\/rxe: Flush an ODP MR in steps of 2 MiB'
 refuses "no file" "there is no series/sets" sets

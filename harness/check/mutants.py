@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""mutants [LIST]: take one protection after another out of the kernel, and see the
+"""mutants.py [LIST]: take one protection after another out of the kernel, and see the
 test fail that is there for it.
 
 LIST is harness/check/mutants.list unless given; its head says how it is written. Each
