@@ -78,7 +78,8 @@ guest:
 	@harness/deps && harness/prepare "$${KERNEL:-series}" && harness/guest
 
 bench:
-	@harness/deps gnuplot-nox && harness/prepare $(if $(filter-out x86_64,$(ARCH)),,base) series && harness/bench/bench.py
+	@harness/deps gnuplot-nox && \
+		harness/prepare $(if $(filter-out x86_64,$(ARCH)),,base) series && harness/bench/bench.py
 
 matrix:
 	@$(if $(LIST),,harness/deps &&) harness/check/matrix

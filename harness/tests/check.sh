@@ -149,14 +149,18 @@ for name in lint/lint each-patch; do
 	cat >"$tmp/harness/$name" <<-END
 		#!/bin/sh
 		touch "$tmp/${name##*/}"
-		for i in \$(seq 50); do [ ! -e "$tmp/lint" ] || [ ! -e "$tmp/each-patch" ] || exec echo ok 1 both; sleep 0.1; done
+		for i in \$(seq 50); do
+			[ ! -e "$tmp/lint" ] || [ ! -e "$tmp/each-patch" ] || exec echo ok 1 both
+			sleep 0.1
+		done
 		echo not ok 1 alone
 	END
 done
 both() { rm -f "$tmp"/{lint,each-patch}; picks 'compiles lint' JOBS="$1" >/dev/null; last; }
 equals "JOBS=2: two steps beside each other" "$(both 2)" "2 passed, 0 failed, 0 skipped"
 equals "JOBS=1: one after the other" "$(both 1)" "1 passed, 1 failed, 0 skipped"
-refuses "JOBS=0" "JOBS=0: give a number" env JOBS=0 T=lint BUILD="$tmp/build" "$tmp/harness/check/check"
+refuses "JOBS=0" "JOBS=0: give a number" \
+	env JOBS=0 T=lint BUILD="$tmp/build" "$tmp/harness/check/check"
 
 # What a guest runs goes when make check is told to stop.
 printf '#!/bin/sh\nexec sleep 1234.5\n' >"$tmp/harness/lint/lint"
@@ -169,7 +173,8 @@ os.execv(sys.argv[1], sys.argv[1:])' "$tmp/harness/check/check" >"$tmp/said" 2>&
 	for _ in $(seq 100); do ! pgrep -f 'sleep 1234\.5' >/dev/null || break; sleep 0.1; done
 	kill -s $signal $!
 	wait $!
-	equals "SIG$signal: status 130, and nothing goes on" "$? $(pgrep -fc 'sleep 1234\.5')" "130 0"
+	equals "SIG$signal: status 130, and nothing goes on" \
+		"$? $(pgrep -fc 'sleep 1234\.5')" "130 0"
 done
 
 check() { rm -f "$tmp/ran"; T=$1 BUILD=$tmp/build "$tmp/harness/check/check"; }

@@ -166,7 +166,8 @@ rgit tag series-hmm-memory-v1
 V=2 SET=hmm-memory t "SET= V=2" mail
 kind=$(names --grep='^mm/hmm: tell drivers' hmm-dax-base..)
 equals "says so, with a range-diff" \
-	"$(patches | xargs grep -hE '^(Subject|Changes|Range-diff)|^1: ')" "Subject: [PATCH v2] $kind
+	"$(patches | xargs grep -hE '^(Subject|Changes|Range-diff)|^1: ')" \
+	"Subject: [PATCH v2] $kind
 Changes since v1:
 Range-diff against v1:
 $(patches | xargs grep -hE '^1: .* = ')"

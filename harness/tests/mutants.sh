@@ -38,7 +38,8 @@ ONLY='' t "a list of one" listed "$tmp/list"
 one "${good[@]:0:2}" 'step: hmm_nothing' 'test: x'
 equals "no such step" "$(failed)" "harness/guest-tests.sh has no function hmm_nothing"
 one '- }' '+ {' "${good[@]:2}"
-t "a line that is there twice" bash -c "! LIST=yes ONLY= '$TOP/harness/check/mutants.py' '$tmp/list'"
+t "a line that is there twice" bash -c \
+	"! LIST=yes ONLY= '$TOP/harness/check/mutants.py' '$tmp/list'"
 one "${good[@]:0:3}"
 equals "no test" "$(failed)" "no test"
 one "${good[@]}" 'stop: x'
@@ -80,7 +81,8 @@ mutant() {
 	mutant by-another 'int kept;' 'int gone;' other.works
 	mutant no-c 'int other;' broken it.works
 } >"$tmp/list"
-BUILD=$tmp/build ONLY='' LIST='' "$tmp/harness/check/mutants.py" "$tmp/list" >"$tmp/said" 2>"$tmp/errors"
+BUILD=$tmp/build ONLY='' LIST='' "$tmp/harness/check/mutants.py" "$tmp/list" \
+	>"$tmp/said" 2>"$tmp/errors"
 equals "each of four kinds is told from the others" \
 	"$(sed -n 's/ ([^()]*s)$//; /^\(not \)\?ok\|skipped$/p' "$tmp/said")" \
 	"ok without a mutant: odp_race, series kernel

@@ -17,10 +17,13 @@ tree() {
 	mkdir "$LINUX"
 	git -C "$linux" archive hmm-dax-base Makefile include/linux/hmm.h \
 		drivers/gpu/drm/amd/amd{kfd,gpu} | tar -xf - -C "$LINUX"
-	printf 'VERSION = 7\nPATCHLEVEL = 9\nSUBLEVEL = 0\nEXTRAVERSION = -rc1\n' >"$LINUX/Makefile"
+	printf 'VERSION = 7\nPATCHLEVEL = 9\nSUBLEVEL = 0\nEXTRAVERSION = -rc1\n' \
+		>"$LINUX/Makefile"
 }
 # How many patches of each verdict: their order is the series' own matter.
-verdicts() { sed -n 's/^ *[0-9]* \([a-z ]*[a-z]\)  *drm\/.*/\1/p' "$tmp/table" | sort | uniq -c | xargs; }
+verdicts() {
+	sed -n 's/^ *[0-9]* \([a-z ]*[a-z]\)  *drm\/.*/\1/p' "$tmp/table" | sort | uniq -c | xargs
+}
 last() { tail -n 1 "$tmp/table"; }
 refs() { git -C "$linux" for-each-ref; git -C "$linux" status --porcelain; }
 before=$(refs)

@@ -12,7 +12,9 @@ for s in $("$TOP/harness/patches/sets.py" list | sed 's/ after.*//; / 1$/d; s/:.
 		     length > 75 { print; exit 1 }' "$TOP/series/cover-letter-$s.txt"
 done
 equals "each letter is of a set" "$(for f in "$TOP"/series/cover-letter-*.txt; do
-	s=${f##*/cover-letter-}; grep -qx "set: ${s%.txt}" "$TOP/series/sets" || echo "$f"; done)" ""
+	s=${f##*/cover-letter-}
+	grep -qx "set: ${s%.txt}" "$TOP/series/sets" || echo "$f"
+done)" ""
 
 repo=$tmp/repo file=$tmp/repo/series/sets
 mkdir -p "$repo/harness/patches" "$repo/series"
@@ -42,5 +44,8 @@ with 's/^after: rdma-fixes hmm-window/after: hmm-window/; s/^after: hmm-memory$/
 sets check >"$tmp/out" 2>&1
 equals "what a set needs and does not say" \
 	"$(grep '^not ok' "$tmp/out"; grep -c 'fixes: .* uses hmm_pfn_to_memory of ' "$tmp/out")" \
-	$'not ok rdma-window applies\nnot ok docs applies\nnot ok none uses a name of a set that it is not after\n2'
+	"not ok rdma-window applies
+not ok docs applies
+not ok none uses a name of a set that it is not after
+2"
 finish
