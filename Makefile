@@ -72,49 +72,50 @@ demo:
 	@harness/deps && harness/demo/demo
 
 check:
-	@$(if $(filter list,$(T)),,harness/deps $(mail) b4 codespell &&) harness/check
+	@$(if $(filter list,$(T)),,harness/deps $(mail) b4 codespell &&) harness/check/check
 
 guest:
 	@harness/deps && harness/prepare "$${KERNEL:-series}" && harness/guest
 
 bench:
-	@harness/deps gnuplot-nox && harness/prepare $(if $(filter-out x86_64,$(ARCH)),,base) series && harness/bench/bench
+	@harness/deps gnuplot-nox && \
+		harness/prepare $(if $(filter-out x86_64,$(ARCH)),,base) series && harness/bench/bench.py
 
 matrix:
-	@$(if $(LIST),,harness/deps &&) harness/matrix
+	@$(if $(LIST),,harness/deps &&) harness/check/matrix
 
 coverage:
-	@harness/deps && harness/coverage
+	@harness/deps && harness/check/coverage
 
 peers:
 	@$(if $(LIST),,harness/deps fio pmdk-tools $(if $(XFSTESTS),acl attr quota) && \
 		harness/prepare base series &&) harness/peers/peers.py
 
 compat:
-	@harness/deps && harness/prepare base series && harness/compat
+	@harness/deps && harness/prepare base series && harness/peers/compat
 
 stress:
 	@harness/deps && harness/prepare "$${KERNEL:-series}" && harness/stress/run
 
 tree:
 	@harness/deps && $(if $(REHEARSE),LINUX= harness/base && LINUX= harness/series tree && \
-		harness/rehearse,harness/base && harness/series tree)
+		harness/patches/rehearse.py,harness/base && harness/series tree)
 
 export:
 	@harness/series export
 
 series:
-	@harness/deps $(mail) && harness/base && harness/series tree && harness/mail
+	@harness/deps $(mail) && harness/base && harness/series tree && harness/patches/mail.py
 
 lint:
 	@harness/deps $(lint) && harness/base && harness/series tree && \
-		harness/lint && harness/each-patch $(if $(filter yes,$(BOOT)),boot) && harness/lint-tools
+		harness/lint/lint && harness/each-patch $(if $(filter yes,$(BOOT)),boot) && harness/lint/tools
 
 mutants:
-	@harness/deps && harness/base && harness/series tree && harness/mutants
+	@harness/deps && harness/base && harness/series tree && harness/check/mutants.py
 
 powercuts:
-	@harness/deps && harness/prepare "$${KERNEL:-series}" && harness/powercuts/powercuts
+	@harness/deps && harness/prepare "$${KERNEL:-series}" && harness/powercuts/powercuts.py
 
 clean:
 	@test -n "$(FORCE)" || harness/series idle

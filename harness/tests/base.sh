@@ -10,7 +10,8 @@ export BUILD=$tmp/build
 unset LINUX
 tree() { # DIR VERSION PATCHLEVEL
 	mkdir -p "$1"
-	printf 'VERSION = %s\nPATCHLEVEL = %s\nSUBLEVEL = 1\nEXTRAVERSION =\n' "$2" "$3" >"$1/Makefile"
+	printf 'VERSION = %s\nPATCHLEVEL = %s\nSUBLEVEL = 1\nEXTRAVERSION =\n' "$2" "$3" \
+		>"$1/Makefile"
 }
 untrusted() {
 	local name

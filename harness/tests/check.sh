@@ -4,7 +4,7 @@
 # What make check counts as passed: only what says so. And what T= picks.
 . "$(dirname "$0")/lib.sh"
 . "$TOP/harness/guest-tests.sh"
-eval "$(sed -n '/^run() {/,/^}/p' "$TOP/harness/check")"
+eval "$(sed -n '/^run() {/,/^}/p' "$TOP/harness/check/check")"
 
 # Says what a step of that name counts, for a command that prints lines and exits.
 counts() { # NAME STATUS LINE...
@@ -40,17 +40,18 @@ equals "one of two that ran none" "$(counts x 0 \
 
 # A copy of it whose steps, kernels and guests are stand-ins: what runs in a guest passes,
 # and is noted in $tmp/ran, and so is whatever else is run.
-mkdir -p "$tmp/harness/tests" "$tmp"/build/kernel-{series,debug}/selftests
-cp "$TOP"/harness/{check,lib.sh,guest-tests.sh} "$tmp/harness"
+mkdir -p "$tmp"/harness/{check,lint,tests} "$tmp"/build/kernel-{series,debug}/selftests
+cp "$TOP"/harness/{lib.sh,guest-tests.sh} "$tmp/harness"
+cp "$TOP/harness/check/check" "$tmp/harness/check"
 cat >"$tmp/harness/guest" <<END
 #!/bin/bash
 printf '%s: %s\n' "\$KERNEL" "\$RUN" >>"$tmp/ran"
 echo "\${RESULT-ok 1 that}"
 END
-for name in base series prepare lint each-patch tests/one.sh; do
+for name in base series prepare lint/lint each-patch tests/one.sh; do
 	printf '#!/bin/sh\necho %s "$@" >>%s\n' "$name" "$tmp/ran" >"$tmp/harness/$name"
 done
-echo 'echo ok 1 lint' >>"$tmp/harness/lint"
+echo 'echo ok 1 lint' >>"$tmp/harness/lint/lint"
 echo 'echo not ok 1 patch' >>"$tmp/harness/each-patch"
 # As kselftest_harness.h prints it.
 cat >"$tmp/build/kernel-series/selftests/hmm_dma" <<'END'
@@ -70,25 +71,25 @@ cp "$tmp"/build/kernel-{series,debug}/selftests/hmm_dma
 chmod -R +x "$tmp/harness" "$tmp/build"
 picks() { # T [VARIABLE=VALUE]: the lines that name steps
 	rm -f "$tmp/ran"
-	env JOBS=1 "${@:2}" T="$1" BUILD="$tmp/build" "$tmp/harness/check" >"$tmp/said" 2>&1
+	env JOBS=1 "${@:2}" T="$1" BUILD="$tmp/build" "$tmp/harness/check/check" >"$tmp/said" 2>&1
 	sed -n 's/  .*passed .*//p' "$tmp/said"
 }
 last() { tail -n 1 "$tmp/said"; }
 listed() { # NAME: what stands beside it
-	T=list BUILD=$tmp/build "$tmp/harness/check" | sed -n "s/^$1  *//p"
+	T=list BUILD=$tmp/build "$tmp/harness/check/check" | sed -n "s/^$1  *//p"
 }
 what() { grep -oE -e "$1" "$tmp/ran"; }
 
 equals "T=list: no time yet" "$(listed lint)" "-"
-equals "T=list: of each step" "$(T=list BUILD=$tmp/build "$tmp/harness/check" | wc -l)" \
-	"$(grep -cE '^\s*step "' "$TOP/harness/check")"
+equals "T=list: of each step" "$(T=list BUILD=$tmp/build "$tmp/harness/check/check" | wc -l)" \
+	"$(grep -cE '^\s*step "' "$TOP/harness/check/check")"
 t "T=list runs nothing" test ! -e "$tmp/ran" -a ! -e "$tmp/build/check"
 equals "T=list: what a filter is like" \
 	"$(listed 'hmm_dma, series kernel'; listed 'KUnit: nouveau, gpusvm, xe.*kernel')" \
 	"-  :TEST
 -  :SUITE.TEST"
 equals "T= one word" "$(picks lint; last)" $'lint\n1 passed, 0 failed, 0 skipped'
-equals "no more than it needs" "$(<"$tmp/ran")" $'base\nseries tree\nlint'
+equals "no more than it needs" "$(<"$tmp/ran")" $'base\nseries tree\nlint/lint'
 equals "T= words: a step that has one of them" "$(picks 'compiles lint')" \
 	$'lint\neach patch compiles'
 equals "T= a regular expression" "$(picks 'compiles|^li[n]t')" $'lint\neach patch compiles'
@@ -97,7 +98,7 @@ equals "T= one with a colon in it" "$(picks 'harness: one')" "harness: one"
 equals "T= part of a name" "$(picks 'KUnit:.nouveau')" \
 	"KUnit: nouveau, gpusvm, mshv, amdkfd, xe, mlx5, series kernel
 KUnit: nouveau, gpusvm, xe, mlx5, debug kernel"
-echo 'sleep 1' >>"$tmp/harness/lint"
+echo 'sleep 1' >>"$tmp/harness/lint/lint"
 picks 'compiles lint' >/dev/null
 t "T=list: the time of the last run" grep -qE '^[1-3] s$' <<<"$(listed lint)"
 equals "T=list: none of one that failed" "$(listed 'each patch compiles')" "-"
@@ -144,34 +145,39 @@ equals "KUnit's filter for no suite" "$(picks 'KUnit:hmm_bl.test_memory'; last)"
 	"0 passed, 1 failed, 0 skipped"
 
 # Each says when it begins, and ends only when the other has begun.
-for name in lint each-patch; do
+for name in lint/lint each-patch; do
 	cat >"$tmp/harness/$name" <<-END
 		#!/bin/sh
-		touch "$tmp/$name"
-		for i in \$(seq 50); do [ ! -e "$tmp/lint" ] || [ ! -e "$tmp/each-patch" ] || exec echo ok 1 both; sleep 0.1; done
+		touch "$tmp/${name##*/}"
+		for i in \$(seq 50); do
+			[ ! -e "$tmp/lint" ] || [ ! -e "$tmp/each-patch" ] || exec echo ok 1 both
+			sleep 0.1
+		done
 		echo not ok 1 alone
 	END
 done
 both() { rm -f "$tmp"/{lint,each-patch}; picks 'compiles lint' JOBS="$1" >/dev/null; last; }
 equals "JOBS=2: two steps beside each other" "$(both 2)" "2 passed, 0 failed, 0 skipped"
 equals "JOBS=1: one after the other" "$(both 1)" "1 passed, 1 failed, 0 skipped"
-refuses "JOBS=0" "JOBS=0: give a number" env JOBS=0 T=lint BUILD="$tmp/build" "$tmp/harness/check"
+refuses "JOBS=0" "JOBS=0: give a number" \
+	env JOBS=0 T=lint BUILD="$tmp/build" "$tmp/harness/check/check"
 
 # What a guest runs goes when make check is told to stop.
-printf '#!/bin/sh\nexec sleep 1234.5\n' >"$tmp/harness/lint"
+printf '#!/bin/sh\nexec sleep 1234.5\n' >"$tmp/harness/lint/lint"
 for signal in INT TERM; do
 	# In a shell of its own, as the tests are one that ignores SIGINT in the background.
 	env T=lint BUILD="$tmp/build" python3 -c '
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.execv(sys.argv[1], sys.argv[1:])' "$tmp/harness/check" >"$tmp/said" 2>&1 &
+os.execv(sys.argv[1], sys.argv[1:])' "$tmp/harness/check/check" >"$tmp/said" 2>&1 &
 	for _ in $(seq 100); do ! pgrep -f 'sleep 1234\.5' >/dev/null || break; sleep 0.1; done
 	kill -s $signal $!
 	wait $!
-	equals "SIG$signal: status 130, and nothing goes on" "$? $(pgrep -fc 'sleep 1234\.5')" "130 0"
+	equals "SIG$signal: status 130, and nothing goes on" \
+		"$? $(pgrep -fc 'sleep 1234\.5')" "130 0"
 done
 
-check() { rm -f "$tmp/ran"; T=$1 BUILD=$tmp/build "$tmp/harness/check"; }
+check() { rm -f "$tmp/ran"; T=$1 BUILD=$tmp/build "$tmp/harness/check/check"; }
 refuses "T= words, one in no step" "T=such: no step has that" check 'lint such'
 t "before any step" test ! -e "$tmp/ran"
 refuses "T= a filter for a step that takes none" "T=lint:one: .* none that takes a filter" \

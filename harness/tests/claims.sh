@@ -6,7 +6,7 @@
 # stand-in for the guest.
 . "$(dirname "$0")/lib.sh"
 
-t "the claims and figures hold" "$TOP/harness/claims.py"
+t "the claims and figures hold" "$TOP/harness/lint/claims.py"
 
 repo=$tmp/repo
 mkdir "$repo"
@@ -16,7 +16,7 @@ wrong() {
 	local name=$1 file=$2 rc=0
 	sed -E "$3" "$TOP/$file" >"$repo/$file"
 	! cmp -s "$TOP/$file" "$repo/$file" || not_ok "$name: nothing is changed"
-	"$repo/harness/claims.py" >"$tmp/said" || rc=$?
+	"$repo/harness/lint/claims.py" >"$tmp/said" || rc=$?
 	equals "$name" "$rc: $(sed '$d' "$tmp/said")" "1: $(printf '%s\n' "${@:4}")"
 	cp "$TOP/$file" "$repo/$file"
 }
@@ -29,46 +29,52 @@ wrong "a quotient" PERFORMANCE.md "${n}s/ 52 / 53 /" \
 	"PERFORMANCE.md:$n: 53 is no quotient of two figures of this line"
 wrong "a figure in the wrong column" PERFORMANCE.md "${n}s/946,182/972,926/" \
 	"PERFORMANCE.md:$n: 972,926 is not in the results as a figure of: series"
+row="128 25,687,126 354,875 972,926 496,193 525,051"
 wrong "that of another line" PERFORMANCE.md "${n}s/946,182/354,875/" \
-	"PERFORMANCE.md:$n: these figures are not of one case: 128 25,687,126 354,875 972,926 496,193 525,051"
+	"PERFORMANCE.md:$n: these figures are not of one case: $row"
 n=$(line README.md '^| 1 GiB of device-dax, one PUD leaf')
 wrong "a number of faults" README.md "${n}s/ 1 \|\$/ 2 |/" \
 	"README.md:$n: 2 is not in the results as a figure of: series"
 n=$(line series/cover-letter-hmm-list.txt '  774$')
 wrong "a cover letter" series/cover-letter-hmm-list.txt "${n}s/774$/747/" \
 	"series/cover-letter-hmm-list.txt:$n: 747 is not in the results as a figure of: series"
-n=$(line Documentation/mm/hmm-dax.rst '29,859')
-wrong "a sentence" Documentation/mm/hmm-dax.rst 's/29,859/29,895/' \
-	"Documentation/mm/hmm-dax.rst:$n: 29,895 is not in the results, nor in the words of a claim"
-wrong "the table of machines" Documentation/mm/hmm-dax.rst '0,/^     - 82, 4 skipped/s//     - 86/' \
-	"Documentation/mm/hmm-dax.rst: riscv64, no IOMMU; PUD leaves, hmm_dax: 86, and harness/matrix.results has 82, 4 skipped"
+rst=Documentation/mm/hmm-dax.rst matrix=harness/check/matrix.results
+n=$(line $rst '29,859')
+wrong "a sentence" $rst 's/29,859/29,895/' \
+	"$rst:$n: 29,895 is not in the results, nor in the words of a claim"
+wrong "the table of machines" $rst '0,/^     - 82, 4 skipped/s//     - 86/' \
+	"$rst: riscv64, no IOMMU; PUD leaves, hmm_dax: 86, and $matrix has 82, 4 skipped"
 n=$(line README.md '^29 November 2026')
 wrong "the day" README.md "${n}s/^29/28/" "README.md:$n: the results are of 29 November 2026"
 words='It takes 1,234 years.' n=$(($(wc -l <"$TOP/README.md") + 1))
 wrong "a number that is of no result" README.md "\$ a$words" \
 	"README.md:$n: 1,234 is not in the results, nor in the words of a claim"
 echo "$words" >>"$repo/README.md"
-sed "/^| for a gigabyte/i| $words | by hand: somebody counted them |" "$TOP/CLAIMS.md" >"$repo/CLAIMS.md"
-t "but in a claim" "$repo/harness/claims.py"
+sed "/^| for a gigabyte/i| $words | by hand: somebody counted them |" "$TOP/CLAIMS.md" \
+	>"$repo/CLAIMS.md"
+t "but in a claim" "$repo/harness/lint/claims.py"
 cp "$TOP"/{README,CLAIMS}.md "$repo"
-sed -E 's/"series": 29859/"series": 29860/' "$TOP/harness/bench/results.json" >"$repo/harness/bench/results.json"
-"$repo/harness/claims.py" >"$tmp/said"
+sed -E 's/"series": 29859/"series": 29860/' "$TOP/harness/bench/results.json" \
+	>"$repo/harness/bench/results.json"
+"$repo/harness/lint/claims.py" >"$tmp/said"
 equals "another run of make bench: each place with the old figure" \
 	"$(sed -n 's/:[0-9]*: 29,859 is not .*//p' "$tmp/said" | sort)" \
-	"$(cd "$TOP" && grep -l 29,859 PERFORMANCE.md Documentation/mm/hmm-dax.rst series/*.txt | sort)"
+	"$(cd "$TOP" && grep -l 29,859 PERFORMANCE.md $rst series/*.txt | sort)"
 cp "$TOP/harness/bench/results.json" "$repo/harness/bench"
 
 n=$(line CLAIMS.md '^| what a device writes through')
 wrong "a test that does not exist" CLAIMS.md "${n}s/write_shmem/write_shmen/" \
 	"CLAIMS.md:$n: there is no test, or no step of make check runs it: hmm-tests:write_shmen"
 wrong "a mutant" CLAIMS.md "${n}s/hmm-gives-up/hmm-gives-in/" \
-	"CLAIMS.md:$n: harness/mutants.list has no: hmm-gives-in"
+	"CLAIMS.md:$n: harness/check/mutants.list has no: hmm-gives-in"
 wrong "words that are not there" CLAIMS.md "${n}s/holds the mmap lock/drops the mmap lock/" \
-	"CLAIMS.md:$n: README.md does not say: $(sed -n "${n}s/^| \(.*\)holds\(.*\) | .*/\1drops\2/p" "$TOP/CLAIMS.md")"
+	"CLAIMS.md:$n: README.md does not say: $(
+		sed -n "${n}s/^| \(.*\)holds\(.*\) | .*/\1drops\2/p" "$TOP/CLAIMS.md")"
 wrong "a claim that nothing backs" CLAIMS.md "${n}s/ \| [^|]* \|\$/ | of course |/" \
 	"CLAIMS.md:$n: nothing backs: $(sed -n "${n}s/^| \(.*\) | .*/\1/p" "$TOP/CLAIMS.md")"
 n=$(line CLAIMS.md '^| no 2 MiB leaf extends')
-wrong "a step" CLAIMS.md "${n}s/step: demo/step: demos/" "CLAIMS.md:$n: make check has no step: demos"
+wrong "a step" CLAIMS.md "${n}s/step: demo/step: demos/" \
+	"CLAIMS.md:$n: make check has no step: demos"
 wrong "a kind of thing" CLAIMS.md "${n}s/step: demo/steps: demo/" \
 	"CLAIMS.md:$n: there is no such kind of thing: demo"
 wrong "not tested, and no reason" CLAIMS.md "${n}s/\`step: demo\`/not tested:/" \
@@ -77,13 +83,16 @@ n=$(line CLAIMS.md '^| the record of the series is')
 wrong "a value" CLAIMS.md "${n}s/series_bytes/base_bytes/" \
 	"CLAIMS.md:$n: results.json has 2,097,152 for: dma_map_pud_1g.base_bytes"
 n=$(line CLAIMS.md 'hmm_dax:hugetlb_pmd.read')
-wrong "a test that is there no more" tools/testing/selftests/mm/hmm_dax.c 's/^(FIXTURE_VARIANT_ADD\(hmm_dax, )hugetlb_pmd/\1hugetlb/' \
-	"CLAIMS.md:$n: there is no test, or no step of make check runs it: hmm_dax:hugetlb_pmd.read"
-wrong "a suite that nothing runs" harness/guest-tests.sh 's/kunit-results hmm_blocks/kunit-results hmm/' \
+none="there is no test, or no step of make check runs it:"
+wrong "a test that is there no more" tools/testing/selftests/mm/hmm_dax.c \
+	's/^(FIXTURE_VARIANT_ADD\(hmm_dax, )hugetlb_pmd/\1hugetlb/' \
+	"CLAIMS.md:$n: $none hmm_dax:hugetlb_pmd.read"
+wrong "a suite that nothing runs" harness/guest-tests.sh \
+	's/kunit-results hmm_blocks/kunit-results hmm/' \
 	"$(grep -no '`test: KUnit:hmm_blocks[^`]*' "$TOP/CLAIMS.md" |
-		sed 's/^\([0-9]*\):`test: /CLAIMS.md:\1: there is no test, or no step of make check runs it: /')"
+		sed "s/^\([0-9]*\):\`test: /CLAIMS.md:\1: $none /")"
 echo "Subject: a set" >"$repo/series/cover-letter-new.txt"
-"$repo/harness/claims.py" >"$tmp/said"
+"$repo/harness/lint/claims.py" >"$tmp/said"
 equals "a document without a claim" "$(sed '$d' "$tmp/said")" \
 	"CLAIMS.md: no section for series/cover-letter-new.txt"
 rm "$repo/series/cover-letter-new.txt"
@@ -95,15 +104,19 @@ echo 'fault_cold_pud_1g 262144 1 1837500 1836900'
 echo 'fault_cold_pud_1g_list 262144 1 2500 2000'
 END
 mkdir "$tmp/build"
-BUILD=$tmp/build ARCH=riscv64 PAGES='' t "make bench on another machine" "$repo/harness/bench/bench"
+BUILD=$tmp/build ARCH=riscv64 PAGES='' t "make bench on another machine" \
+	"$repo/harness/bench/bench.py"
 equals "runs the series kernel only" "$(sed 's/:.* / /' "$tmp/build/ran")" "series cost"
-equals "and makes its section anew, of what it has measured" "$(python3 - "$tmp/build/bench" "$TOP/harness/bench" <<'END'
+equals "and makes its section anew, of what it has measured" \
+	"$(python3 - "$tmp/build/bench" "$TOP/harness/bench" <<'END'
 import json, sys
 new, old = (json.load(open(d + "/results.json")) for d in sys.argv[1:])
-print([m for m in old if new[m] != old[m]], sorted(new["riscv64"]), *new["riscv64"]["cases"].items(), sep="\n")
+print([m for m in old if new[m] != old[m]], sorted(new["riscv64"]), sep="\n")
+for name, case in new["riscv64"]["cases"].items():
+    print(name, case)
 END
 )" "['riscv64']
 ['cases', 'measured']
-('fault_cold_pud_1g', {'base': 0, 'series': 1837500, 'limit': 1836900, 'pages': 262144, 'leaves': 1})
-('fault_cold_pud_1g_list', {'base': 0, 'series': 2500, 'limit': 2000, 'pages': 262144, 'leaves': 1})"
+fault_cold_pud_1g {'base': 0, 'series': 1837500, 'limit': 1836900, 'pages': 262144, 'leaves': 1}
+fault_cold_pud_1g_list {'base': 0, 'series': 2500, 'limit': 2000, 'pages': 262144, 'leaves': 1}"
 finish

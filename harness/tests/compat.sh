@@ -7,7 +7,7 @@
 
 here=$TOP/harness/tests/compat
 compat() { # FOLDER: what it says of it is in $tmp/said; prints the last line
-	MODULE=$1 "$TOP/harness/compat" >"$tmp/said" 2>&1
+	MODULE=$1 "$TOP/harness/peers/compat" >"$tmp/said" 2>&1
 	tail -n 1 "$tmp/said"
 }
 driver() { # NAME FILE...: a folder with these of $here
@@ -45,10 +45,10 @@ equals "nothing is written there" "$(ls -lR --time-style=full-iso "$tmp/kbuild")
 
 mkdir "$tmp/neither"
 mv "$tmp/files/neither.c" "$tmp/neither"
-t "nothing passes: a bad status" bash -c "! MODULE=$tmp/neither $TOP/harness/compat"
+t "nothing passes: a bad status" bash -c "! MODULE=$tmp/neither $TOP/harness/peers/compat"
 
 mkdir "$tmp/empty"
 refuses "a folder without source" "neither a Kbuild nor a .c file" \
-	env MODULE="$tmp/empty" "$TOP/harness/compat"
-refuses "no folder" "give the folder" env MODULE= "$TOP/harness/compat"
+	env MODULE="$tmp/empty" "$TOP/harness/peers/compat"
+refuses "no folder" "give the folder" env MODULE= "$TOP/harness/peers/compat"
 finish

@@ -19,7 +19,8 @@ equals "dropped, changed and unwanted ones are named" \
 	"CONFIG_A=y(is:n) CONFIG_B=m(is:y) CONFIG_C=n(is:y)"
 printf 'CONFIG_A=n\n' >"$tmp/later"
 equals "a later fragment overrides" \
-	"$("$TOP/harness/config-dropped" "$tmp/good" "$tmp/fragment" "$tmp/later")" "CONFIG_A=n(is:y)"
+	"$("$TOP/harness/config-dropped" "$tmp/good" "$tmp/fragment" "$tmp/later")" \
+	"CONFIG_A=n(is:y)"
 equals "no option stands twice in a fragment" \
 	"$(for f in "$TOP"/harness/config/*.config; do
 		grep -o '^CONFIG_[A-Z0-9_]*' "$f" | sort | uniq -d

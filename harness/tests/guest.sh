@@ -22,8 +22,8 @@ equals "make guest gives the status and takes RUN literally" \
 	"$(make -s -C "$TOP" guest RUN='x=5; test $x = 5 && exit $((x + 1))' >"$tmp/out" 2>&1
 		echo $?; grep -c 'Error 6' "$tmp/out")" "2
 1"
-t "without RUN, a shell" bash -c \
-	"printf 'echo in\$((1 + 1))side\nexit\n' | KERNEL=series '$TOP/harness/guest' | grep -q in2side"
+t "without RUN, a shell" bash -c "printf 'echo in\$((1 + 1))side\nexit\n' |
+	KERNEL=series '$TOP/harness/guest' | grep -q in2side"
 start=$SECONDS
 t "make guest RUN=true" make -s -C "$TOP" guest RUN=true
 echo "# which took $((SECONDS - start)) s; on an idle machine it is under 10"
@@ -93,7 +93,8 @@ BOOT_TIMEOUT=soon refuses "a wrong BOOT_TIMEOUT" "BOOT_TIMEOUT=soon: give a numb
 # Ctrl-C, a kill, and a kill that nothing can clean up after.
 for case in "INT 130" "TERM 143" "KILL 137"; do
 	read -r signal wanted <<<"$case"
-	RUN='sleep 60' setsid env --default-signal=INT "$TOP/harness/guest" >"$tmp/out" 2>&1 & script=$!
+	RUN='sleep 60' setsid env --default-signal=INT "$TOP/harness/guest" >"$tmp/out" 2>&1 &
+	script=$!
 	sleep 2
 	pgrep -f "hmm_dax.run=$BUILD" >/dev/null || not_ok "SIG$signal: no QEMU to begin with"
 	if [ "$signal" = KILL ]; then kill -KILL $script; else kill "-$signal" -- -$script; fi
@@ -124,7 +125,8 @@ equals "CPUS, MEM and APPEND" "$(CPUS=3 MEM=3328 APPEND=no5lvl status '
 # harness/tests/check.sh has the rest of make check T=step:filter.
 t "KUnit's filter: no test is a failure, and other suites need not have run" guest '
 	glob=/sys/module/kunit/parameters/filter_glob
-	modprobe kunit enable=1 autorun=1 filter_glob=hmm_blocks.none && modprobe hmm_blocks_kunit || exit
+	modprobe kunit enable=1 autorun=1 filter_glob=hmm_blocks.none &&
+		modprobe hmm_blocks_kunit || exit
 	! kunit-results hmm_blocks && rmmod hmm_blocks_kunit || exit
 	printf hmm_blocks.test_random >$glob && modprobe hmm_blocks_kunit || exit
 	[ "$(kunit-results hmm_dma hmm_blocks)" = "ok 1 test_random" ]'

@@ -22,7 +22,7 @@ rgit add -A
 as_test commit -qm copy
 
 mails=$BUILD/series
-mail() { "$repo/harness/mail"; }
+mail() { "$repo/harness/patches/mail.py"; }
 patches() { find "$mails" -name '*.patch' ! -name '*0000-cover-letter*' | sort; }
 cover() { cat "$mails"/*0000-cover-letter.patch; }
 names() { git -C "$linux" log --format=%s "$@"; }
@@ -128,7 +128,7 @@ V=2 refuses "nobody else's Signed-off-by is sent" "only the sender signs" mail
 V=x refuses "V=x" "give a version" mail
 
 # The sets, each a thread of its own. That each applies where it says is for sets.sh.
-mapfile -t sets < <("$repo/harness/sets" list | sed 's/:.*//')
+mapfile -t sets < <("$repo/harness/patches/sets.py" list | sed 's/:.*//')
 of_sets() {
 	local s
 	for s in "$@"; do find "$mails/$s" -name '*.patch' ! -name '*0000-cover*' | sort; done
@@ -166,7 +166,8 @@ rgit tag series-hmm-memory-v1
 V=2 SET=hmm-memory t "SET= V=2" mail
 kind=$(names --grep='^mm/hmm: tell drivers' hmm-dax-base..)
 equals "says so, with a range-diff" \
-	"$(patches | xargs grep -hE '^(Subject|Changes|Range-diff)|^1: ')" "Subject: [PATCH v2] $kind
+	"$(patches | xargs grep -hE '^(Subject|Changes|Range-diff)|^1: ')" \
+	"Subject: [PATCH v2] $kind
 Changes since v1:
 Range-diff against v1:
 $(patches | xargs grep -hE '^1: .* = ')"

@@ -6,9 +6,9 @@
 # what builds and boots it.
 . "$(dirname "$0")/lib.sh"
 
-list=$TOP/harness/mutants.list
+list=$TOP/harness/check/mutants.list
 n=$(grep -c '^name:' "$list")
-listed() { LIST=yes "$TOP/harness/mutants" "$@"; } # [LIST]
+listed() { LIST=yes "$TOP/harness/check/mutants.py" "$@"; } # [LIST]
 last() { tail -n 1 "$tmp/out"; }
 
 ONLY='' t "make mutants LIST=yes: everything in it is there" listed
@@ -21,7 +21,7 @@ ONLY=no-such-thing refuses "ONLY= what is not there" "ONLY=no-such-thing: no mut
 # Removed and changed lines, and what comes before them.
 sed '0,/^- /s//- not there /' "$list" >"$tmp/list"
 ONLY='' t "a line that is not in the tree any more" bash -c \
-	"! LIST=yes '$TOP/harness/mutants' '$tmp/list'"
+	"! LIST=yes '$TOP/harness/check/mutants.py' '$tmp/list'"
 equals "is a failure, and named" \
 	"$(grep -o 'is there 0 times, not once: not there' "$tmp/out"; last)" \
 	"is there 0 times, not once: not there
@@ -30,7 +30,7 @@ one() { printf '%s\n' 'name: one' 'what: it' 'file: mm/hmm.c' "$@" >"$tmp/list";
 good=('- static int hmm_do_fault(struct hmm_vma_walk *hmm_vma_walk)'
 	'+ int hmm_do_fault(struct hmm_vma_walk *hmm_vma_walk)' 'step: hmm_dax' 'test: x')
 failed() {
-	LIST=yes ONLY='' "$TOP/harness/mutants" "$tmp/list" >"$tmp/out"
+	LIST=yes ONLY='' "$TOP/harness/check/mutants.py" "$tmp/list" >"$tmp/out"
 	sed -n 's/^    //p' "$tmp/out" | tail -n 1
 }
 one "${good[@]}"
@@ -38,7 +38,8 @@ ONLY='' t "a list of one" listed "$tmp/list"
 one "${good[@]:0:2}" 'step: hmm_nothing' 'test: x'
 equals "no such step" "$(failed)" "harness/guest-tests.sh has no function hmm_nothing"
 one '- }' '+ {' "${good[@]:2}"
-t "a line that is there twice" bash -c "! LIST=yes ONLY= '$TOP/harness/mutants' '$tmp/list'"
+t "a line that is there twice" bash -c \
+	"! LIST=yes ONLY= '$TOP/harness/check/mutants.py' '$tmp/list'"
 one "${good[@]:0:3}"
 equals "no test" "$(failed)" "no test"
 one "${good[@]}" 'stop: x'
@@ -47,8 +48,9 @@ one "${good[@]}"
 cat "$tmp/list" <(echo) "$tmp/list" >"$tmp/two"
 ONLY='' refuses "a name that is there twice" "two mutants are named one" listed "$tmp/two"
 
-mkdir -p "$tmp/harness" "$tmp/build/base" "$tmp/build/linux/mm"
-cp "$TOP"/harness/{mutants,lib.sh,guest-tests.sh} "$tmp/harness"
+mkdir -p "$tmp/harness/check" "$tmp/build/base" "$tmp/build/linux/mm"
+cp "$TOP"/harness/{lib.sh,guest-tests.sh} "$tmp/harness"
+cp "$TOP/harness/check/mutants.py" "$tmp/harness/check"
 echo 1 >"$tmp/build/base/id"
 printf '%s\n' 'int kept;' 'int other;' >"$tmp/build/linux/mm/hmm.c"
 git -C "$tmp/build/linux" init -q
@@ -79,7 +81,8 @@ mutant() {
 	mutant by-another 'int kept;' 'int gone;' other.works
 	mutant no-c 'int other;' broken it.works
 } >"$tmp/list"
-BUILD=$tmp/build ONLY='' LIST='' "$tmp/harness/mutants" "$tmp/list" >"$tmp/said" 2>"$tmp/errors"
+BUILD=$tmp/build ONLY='' LIST='' "$tmp/harness/check/mutants.py" "$tmp/list" \
+	>"$tmp/said" 2>"$tmp/errors"
 equals "each of four kinds is told from the others" \
 	"$(sed -n 's/ ([^()]*s)$//; /^\(not \)\?ok\|skipped$/p' "$tmp/said")" \
 	"ok without a mutant: odp_race, series kernel

@@ -1,26 +1,29 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# harness/rehearse, on the files of the base that a set changes: as they are, moved by some
-# lines, with a patch that is there already, with a line changed that a patch removes, with
-# a file that is gone.
+# harness/patches/rehearse.py, on the files of the base that a set changes: as they are, moved
+# by some lines, with a patch that is there already, with a line changed that a patch removes,
+# with a file that is gone.
 . "$(dirname "$0")/lib.sh"
 
 linux=$BUILD/linux
 export LINUX=$tmp/tree SET=amdkfd-fixes
 unset FORCE
 amdkfd=drivers/gpu/drm/amd/amdkfd
-rehearse() { "$TOP/harness/rehearse" | tee "$tmp/table"; }
+rehearse() { "$TOP/harness/patches/rehearse.py" | tee "$tmp/table"; }
 conflicts() { ! rehearse; }
 tree() {
 	rm -rf "$LINUX"
 	mkdir "$LINUX"
 	git -C "$linux" archive hmm-dax-base Makefile include/linux/hmm.h \
 		drivers/gpu/drm/amd/amd{kfd,gpu} | tar -xf - -C "$LINUX"
-	printf 'VERSION = 7\nPATCHLEVEL = 9\nSUBLEVEL = 0\nEXTRAVERSION = -rc1\n' >"$LINUX/Makefile"
+	printf 'VERSION = 7\nPATCHLEVEL = 9\nSUBLEVEL = 0\nEXTRAVERSION = -rc1\n' \
+		>"$LINUX/Makefile"
 }
 # How many patches of each verdict: their order is the series' own matter.
-verdicts() { sed -n 's/^ *[0-9]* \([a-z ]*[a-z]\)  *drm\/.*/\1/p' "$tmp/table" | sort | uniq -c | xargs; }
+verdicts() {
+	sed -n 's/^ *[0-9]* \([a-z ]*[a-z]\)  *drm\/.*/\1/p' "$tmp/table" | sort | uniq -c | xargs
+}
 last() { tail -n 1 "$tmp/table"; }
 refs() { git -C "$linux" for-each-ref; git -C "$linux" status --porcelain; }
 before=$(refs)

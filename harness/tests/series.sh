@@ -97,7 +97,8 @@ echo >>"$repo/mm/hmm_new.c"
 refuses "export: a file edited in the repository is not overwritten" "changed since make tree" \
 	series export
 undo >/dev/null 2>&1
-equals "tree: what a commit no longer adds is gone again" "$(lgit rev-parse 'HEAD^{tree}')" "$clean"
+equals "tree: what a commit no longer adds is gone again" \
+	"$(lgit rev-parse 'HEAD^{tree}')" "$clean"
 
 # Mistakes are named.
 first=$(basename "$(find "$repo"/series -name '0001-*.patch')")

@@ -5,20 +5,23 @@
 # wrong is named: a copy of this repository has other files.
 . "$(dirname "$0")/lib.sh"
 
-"$TOP/harness/sets" check || failures=1
-for s in $("$TOP/harness/sets" list | sed 's/ after.*//; / 1$/d; s/:.*//'); do
+"$TOP/harness/patches/sets.py" check || failures=1
+for s in $("$TOP/harness/patches/sets.py" list | sed 's/ after.*//; / 1$/d; s/:.*//'); do
 	t "series/cover-letter-$s.txt: a subject, and lines of 75 columns" \
 		awk 'NR == 1 { if (!/^Subject: ./) exit 1; sub(/^Subject: /, "") }
 		     length > 75 { print; exit 1 }' "$TOP/series/cover-letter-$s.txt"
 done
 equals "each letter is of a set" "$(for f in "$TOP"/series/cover-letter-*.txt; do
-	s=${f##*/cover-letter-}; grep -qx "set: ${s%.txt}" "$TOP/series/sets" || echo "$f"; done)" ""
+	s=${f##*/cover-letter-}
+	grep -qx "set: ${s%.txt}" "$TOP/series/sets" || echo "$f"
+done)" ""
 
 repo=$tmp/repo file=$tmp/repo/series/sets
-mkdir -p "$repo/harness" "$repo/series"
-cp "$TOP"/harness/{series,sets} "$repo/harness"
+mkdir -p "$repo/harness/patches" "$repo/series"
+cp "$TOP/harness/series" "$repo/harness"
+cp "$TOP/harness/patches/sets.py" "$repo/harness/patches"
 export BUILD
-sets() { "$repo/harness/sets" "${1:-list}"; }
+sets() { "$repo/harness/patches/sets.py" "${1:-list}"; }
 with() { sed "$@" "$TOP/series/sets" >"$file"; }
 rdma='RDMA\/rxe: Flush an ODP MR in steps of 2 MiB'
 refuses "no file" "there is no series/sets" sets
@@ -41,5 +44,8 @@ with 's/^after: rdma-fixes hmm-window/after: hmm-window/; s/^after: hmm-memory$/
 sets check >"$tmp/out" 2>&1
 equals "what a set needs and does not say" \
 	"$(grep '^not ok' "$tmp/out"; grep -c 'fixes: .* uses hmm_pfn_to_memory of ' "$tmp/out")" \
-	$'not ok rdma-window applies\nnot ok docs applies\nnot ok none uses a name of a set that it is not after\n2'
+	"not ok rdma-window applies
+not ok docs applies
+not ok none uses a name of a set that it is not after
+2"
 finish

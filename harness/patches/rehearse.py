@@ -11,8 +11,6 @@ each file and hunk that does not just apply. Where a patch conflicts, its own li
 taken, so that the patches behind it meet what they expect. build/linux is only read:
 all is done in a temporary git repository. Status 1 when something conflicts.
 """
-import importlib.machinery
-import importlib.util
 import os
 import re
 import shutil
@@ -21,10 +19,8 @@ import sys
 import tempfile
 
 sys.dont_write_bytecode = True
-loader = importlib.machinery.SourceFileLoader(
-    "sets", os.path.join(os.path.dirname(os.path.abspath(__file__)), "sets"))
-sets = importlib.util.module_from_spec(importlib.util.spec_from_loader("sets", loader))
-loader.exec_module(sets)
+import sets         # beside this file
+
 series = sets.series
 Error, git, out = series.Error, series.git, series.out
 

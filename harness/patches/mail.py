@@ -15,8 +15,6 @@ their author and Signed-off-by from the git identity of the caller alone.
 import concurrent.futures
 import email.utils
 import glob
-import importlib.machinery
-import importlib.util
 import os
 import re
 import shutil
@@ -25,10 +23,8 @@ import sys
 import tempfile
 
 sys.dont_write_bytecode = True
-loader = importlib.machinery.SourceFileLoader(
-    "sets", os.path.join(os.path.dirname(os.path.abspath(__file__)), "sets"))
-sets = importlib.util.module_from_spec(importlib.util.spec_from_loader("sets", loader))
-loader.exec_module(sets)
+import sets         # beside this file
+
 series = sets.series
 Error, say, git, out, raw = series.Error, series.say, series.git, series.out, series.raw
 subject = sets.subject

@@ -8,9 +8,9 @@ words still stand in the document, and whether the step, test, mutant, case or f
 is named exists. It runs none of them.
 
 And each figure of the documents must be in the results that were committed last:
-  harness/bench/results.json   what make bench wrote
-  harness/bench/check-faults   how many faults make check expects
-  harness/matrix.results       what make matrix found; for the table in hmm-dax.rst
+  harness/bench/results.json      what make bench wrote
+  harness/bench/check-faults      how many faults make check expects
+  harness/check/matrix.results    what make matrix found; for the table in hmm-dax.rst
 A figure is a number with a comma in it, or anything in a column of numbers. Those of one
 line of a table must be of one case, and of the base or series as the column says. A
 quotient may be rounded to a whole number, a tenth, or from 10,000 on to two or three
@@ -28,7 +28,7 @@ import os
 import re
 import sys
 
-TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 RST = "Documentation/mm/hmm-dax.rst"
 NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
 problems = []
@@ -71,11 +71,11 @@ def document(name):
 
 class Sources:
     def __init__(self):
-        check, guest_tests = read("harness/check"), read("harness/guest-tests.sh")
+        check, guest_tests = read("harness/check/check"), read("harness/guest-tests.sh")
         self.suites = " ".join(re.findall(r'(?:kunit-results|run_mocks) "?([a-z0-9_ ]+)', guest_tests)).split()
         self.steps = set(re.findall(r'^step "([^"$]+)"', check, re.M))
         self.steps |= {"harness: " + os.path.basename(f)[:-3] for f in files("harness/tests/*.sh")}
-        self.mutants = set(re.findall(r"^name: *(\S+)", read("harness/mutants.list"), re.M))
+        self.mutants = set(re.findall(r"^name: *(\S+)", read("harness/check/mutants.list"), re.M))
         self.targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.M))
         self.tests = {}     # program, or KUnit: full names
         added = "\n".join(re.findall(r"^\+(.*)", "\n".join(map(read, files("series/*.patch"))), re.M))
@@ -114,11 +114,11 @@ class Sources:
         if kind == "test":
             return None if self.has_test(what) else "there is no test, or no step of make check runs it"
         if kind == "mutant":
-            return None if what in self.mutants else "harness/mutants.list has no"
+            return None if what in self.mutants else "harness/check/mutants.list has no"
         if kind == "command":
             return None if what in self.targets else "make has no"
         if kind == "matrix":
-            return None if what in results.matrix else "harness/matrix.results has no row"
+            return None if what in results.matrix else "harness/check/matrix.results has no row"
         if kind == "says":
             path, _, text = what.partition(": ")
             return None if files(path) and squeeze(text) in squeeze(read(path)) else "the file has no such words"
@@ -153,7 +153,7 @@ class Results:
                 self.add("x86_64", memory, field, value)
         self.all = {v for fields in self.memories.values() for values in fields.values() for v in values}
         self.matrix = {}    # row: column: cell
-        for line in read("harness/matrix.results").splitlines():
+        for line in read("harness/check/matrix.results").splitlines():
             row, column, passed, failed, skipped = re.match(r"(\S+)/(\S+):(\d+) (\d+) (\d+)$", line).groups()
             self.matrix.setdefault(row, {})[column] = passed + "".join(
                 ", %s %s" % (n, what) for n, what in ((failed, "failed"), (skipped, "skipped")) if n != "0")
@@ -236,8 +236,8 @@ def check_figures(path, text, claimed, results):
 
 
 def check_matrix(text, results):
-    """The table in hmm-dax.rst: each row as harness/matrix.results has it."""
-    names = {name: row for row, name in re.findall(r'^row (\S+) "[^"]*"[\s\\]*"([^"]*)"', read("harness/matrix"), re.M)}
+    """The table in hmm-dax.rst: each row as harness/check/matrix.results has it."""
+    names = {name: row for row, name in re.findall(r'^row (\S+) "[^"]*"[\s\\]*"([^"]*)"', read("harness/check/matrix"), re.M)}
     rows = text.split("Where it ran", 1)[-1].split("   * - ")[1:]
     cells = [[squeeze(c) for c in re.split(r"^     -", r.split("\n\n")[0], flags=re.M)] for r in rows]
     columns, count = cells[0][1:6], 0
@@ -251,7 +251,7 @@ def check_matrix(text, results):
             count += 1
             wanted = results.matrix.get(names[name], {}).get(column)
             if cell != wanted and (wanted or re.match(r"\d+(,|$)", cell)):
-                complain(RST, "%s, %s: %s, and harness/matrix.results has %s" % (name, column, cell, wanted))
+                complain(RST, "%s, %s: %s, and harness/check/matrix.results has %s" % (name, column, cell, wanted))
     return count
 
 

@@ -2,15 +2,15 @@
 # SPDX-License-Identifier: GPL-2.0
 """The sets that the series is mailed in, as series/sets has them.
 
-sets list          the sets: name, number of patches, the sets that each is after
-sets check         prints TAP: each patch is in one set, each set applies to the base
-                   after the sets that it is after, uses nothing of others, and all of
-                   them together are the series
-sets commit NAME   prints a commit of build/linux's git with the set, on one with what it
-                   is after, on the base
+sets.py list          the sets: name, number of patches, the sets that each is after
+sets.py check         prints TAP: each patch is in one set, each set applies to the base
+                      after the sets that it is after, uses nothing of others, and all of
+                      them together are the series
+sets.py commit NAME   prints a commit of build/linux's git with the set, on one with what
+                      it is after, on the base
 
 Patches are the commits of build/linux, which stays as it is: all is done in a git
-index. What git cannot see, harness/each-set does: that each set compiles.
+index. What git cannot see, harness/lint/each-set does: that each set compiles.
 """
 import fnmatch
 import importlib.machinery
@@ -21,7 +21,7 @@ import sys
 
 sys.dont_write_bytecode = True
 loader = importlib.machinery.SourceFileLoader(
-    "series", os.path.join(os.path.dirname(os.path.abspath(__file__)), "series"))
+    "series", os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "series"))
 series = importlib.util.module_from_spec(importlib.util.spec_from_loader("series", loader))
 loader.exec_module(series)
 Error, git, out = series.Error, series.git, series.out
@@ -259,7 +259,7 @@ def commit(name):
     """A commit of all of a set, on a commit of all that it is after, on the base."""
     found = of_series()
     if name not in found.after:
-        raise Error("sets commit NAME: there are %s" % ", ".join(found.after))
+        raise Error("sets.py commit NAME: there are %s" % ", ".join(found.after))
     tree, made = on_base(found, name, series.BASE_REF)
     env = {"GIT_%s_%s" % (role, key): value for role in ("AUTHOR", "COMMITTER") for key, value in
            (("NAME", "hmm-dax"), ("EMAIL", "hmm-dax@localhost"), ("DATE", "@0 +0000"))}
@@ -281,7 +281,7 @@ def main():
         case ["commit", name]:
             print(commit(name))
         case _:
-            raise Error("usage: sets list|check|commit NAME")
+            raise Error("usage: sets.py list|check|commit NAME")
 
 
 if __name__ == "__main__":

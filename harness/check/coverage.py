@@ -127,5 +127,5 @@ def main(linux, missed, archives):
 
 if __name__ == "__main__":
     if len(sys.argv) < 4:
-        sys.exit("coverage: no counts; see harness/coverage")
+        sys.exit("coverage: no counts; see harness/check/coverage")
     main(sys.argv[1], sys.argv[2], sys.argv[3:])

@@ -1,11 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""mutants [LIST]: take one protection after another out of the kernel, and see the
+"""mutants.py [LIST]: take one protection after another out of the kernel, and see the
 test fail that is there for it.
 
-LIST is harness/mutants.list unless given; its head says how it is written. Each
+LIST is harness/check/mutants.list unless given; its head says how it is written. Each
 change is made to a working tree of its own in build/mutants, what it is part of is
-built anew, and the step of harness/check runs in the guest. A mutant is caught, and
+built anew, and the step of harness/check/check runs in the guest. A mutant is caught, and
 counted as passed, if a test fails whose name contains what the list says; before
 that each step has to pass without any. The last line counts.
 
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 
-TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("BUILD") or f"{TOP}/build"
 WORK = f"{BUILD}/mutants"
 TREE = f"{WORK}/linux"
@@ -242,7 +242,7 @@ def mocks_include(file):
 
 
 def run(kernel, step, log):
-    """Run a step of harness/check, of 10 minutes at most. Returns its status."""
+    """Run a step of harness/check/check, of 10 minutes at most. Returns its status."""
     words = step.split()
     script = f""". {TOP}/harness/lib.sh; . {TESTS}
         in_guest() {{ KERNEL=$1 GUEST_TIMEOUT=$(($2 < 600 ? $2 : 600)) RUN=$3 {TOP}/harness/guest; }}
@@ -350,7 +350,7 @@ def try_one(m, kernel, log, results):
 
 
 def main():
-    path = sys.argv[1] if len(sys.argv) > 1 else f"{TOP}/harness/mutants.list"
+    path = sys.argv[1] if len(sys.argv) > 1 else f"{TOP}/harness/check/mutants.list"
     mutants = read(path)
     only = os.environ.get("ONLY", "")
     chosen = [m for m in mutants if only in m.name or any(only in f for f in m.files())]

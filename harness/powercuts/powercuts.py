@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """Cut the power of guests in which devices write files through HMM, and look what is left.
 
-powercuts               CUTS of them (200), with random numbers from SEED
-                        WRITES: at most so many begins and ends of writes in each (200)
-powercuts check FOLDER  look once more at what a cut left that failed
+powercuts.py               CUTS of them (200), with random numbers from SEED
+                           WRITES: at most so many begins and ends of writes in each (200)
+powercuts.py check FOLDER  look once more at what a cut left that failed
 
 A guest mounts an ext4 and an xfs on an NVDIMM, whose image is a file of the host, and
 prints what is in their files; then it goes on writing, by test_hmm, edu and the CPU, and
@@ -404,7 +404,7 @@ class Run:
             print("    " + text)
         if len(wrong) > 10:
             print("    and %d more, in %s/wrong" % (len(wrong) - 10, kept))
-        print("    again: %s/harness/powercuts/powercuts check %s" % (TOP, kept), flush=True)
+        print("    again: %s/harness/powercuts/powercuts.py check %s" % (TOP, kept), flush=True)
 
     def lie(self, lie):
         """Returns the texts that find this lie out."""
@@ -512,7 +512,7 @@ def main():
         die("BROKEN=%s: there are %s" % (broken, ", ".join(LIES)))
     check = sys.argv[1:2] == ["check"] and len(sys.argv) == 3
     if len(sys.argv) > 1 and not check:
-        die("usage: powercuts [check FOLDER]")
+        die("usage: powercuts.py [check FOLDER]")
     if os.environ.get("ARCH", "x86_64") not in ("", "x86_64") or os.environ.get("CONFIG"):
         die("power is cut on x86_64 only, without CONFIG=")
     run = Run(seed)
