@@ -114,7 +114,7 @@ hmm_dma() { # KERNEL [OPTION OF THE TEST...]
 		iommu-balance $balance bash -c '$(kernel_out "$1")/selftests/hmm_dma $options &&
 			modprobe -r test_hmm_dma'"
 }
-# Of the rows of harness/matrix the one that shows most in its time: an IOMMU that takes
+# Of the rows of harness/check/matrix the one that shows most in its time: an IOMMU that takes
 # back no part of what one request mapped.
 hmm_dma_gaps() {
 	IOMMU=virtio-gaps hmm_dma "$1" -T no_memory -T no_memory_cold -v anon_pte -v ext4_pmd -v devdax_pud
