@@ -21,7 +21,7 @@ export STRESS_SECONDS := $(value SECONDS)
 
 # Debian's git-email only recommends what it cannot do without.
 mail := git-email libmailtools-perl
-lint := codespell clang-19 lld-19 llvm-19 sparse coccinelle python3-sphinx
+lint := codespell clang-19 lld-19 llvm-19 sparse coccinelle python3-sphinx graphviz
 
 help:
 	@echo 'make demo [FILE=path]   build, boot, and let a device mirror that file on DAX (20'

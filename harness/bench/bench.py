@@ -22,6 +22,10 @@ BUILD = os.environ.get("BUILD", os.path.join(TOP, "build"))
 OUT = os.path.join(BUILD, "bench")
 MACHINE = "-".join(filter(None, (os.environ.get("ARCH") or "x86_64", os.environ.get("PAGES"))))
 
+# With caching mode, which only an emulated IOMMU has, each page that the base maps would
+# be flushed.
+IOMMU = os.environ.get("IOMMU") or ("intel-cm0" if MACHINE == "x86_64" else "")
+
 # Pages of 4 KiB. The base has only dense output, and no memory for that of so many.
 TERABYTE = str(1 << 28)
 
@@ -30,7 +34,7 @@ def guest(kernel, mode, columns):
     """Rows that `hmm-bench MODE` prints on a kernel."""
     print("hmm-dax: measuring %s on the %s kernel (a few minutes)" % (mode, kernel), file=sys.stderr, flush=True)
     run = subprocess.run([os.path.join(TOP, "harness", "guest")], stdout=subprocess.PIPE, env={
-        **os.environ, "KERNEL": kernel, "CLOCK": "instructions", "RUN":
+        **os.environ, "KERNEL": kernel, "CLOCK": "instructions", "IOMMU": IOMMU, "RUN":
         "dax-storage && . /run/storage && modprobe hmm_bench count=0 && " +
         ("modprobe hmm_bench_dma && " if MACHINE == "x86_64" else "") + "hmm-bench " + mode})
     if run.returncode:
