@@ -72,6 +72,7 @@ selftests() {
 }
 
 # What has compiled once is known by its tree and by what compiles it.
+# shellcheck disable=SC2034	# for those who source this
 compiled=$CACHE/compiled
 tools=$({
 	cat "$TOP"/harness/config/{guest,series,x86_64,objects,objects-nosvm}.config
