@@ -136,8 +136,6 @@ run_hmm_dma() {
 }
 run_hmm_blocks() { echo "modprobe hmm_blocks_kunit && kunit-results hmm_blocks"; }
 run_iommu_units() { echo "modprobe iommu_units_kunit && kunit-results iommu_units"; }
-# Each format of page tables that IOMMUs of x86-64 have.
-run_iommu_pt() { echo "modprobe iommu_pt_kunit_test && kunit-results amdv1_iommu_test vtdss_iommu_test x86_64_iommu_test"; }
 
 # No GPU in there: the suites of page tables, and of faults on mappings of DAX.
 run_nouveau() {
@@ -203,7 +201,6 @@ kunit() {
 hmm_dma_kunit() { kunit "$1" hmm_dma; }
 hmm_blocks_kunit() { kunit "$1" hmm_blocks; }
 iommu_units_kunit() { kunit "$1" iommu_units; }
-iommu_pt_kunit() { kunit "$1" iommu_pt; }
 nouveau_kunit() { kunit "$1" nouveau; }
 gpusvm_kunit() { kunit "$1" gpusvm; }
 mshv_mocks() { kunit "$1" mshv; }

@@ -135,7 +135,7 @@ equals "a filter with which nothing ran" "$(picks 'hmm_dma,.series:memcg' RESULT
 	$'hmm_dma, series kernel: memcg\n0 passed, 1 failed, 0 skipped'
 equals "KUnit's filter" \
 	"$(picks 'KUnit:hmm_bl*.test_memory'; what 'filter_glob=.*|modprobe hmm_[^)]*')" \
-	"KUnit: hmm_dma, hmm_blocks, iommu_units, iommu_pt, series kernel: hmm_bl*.test_memory
+	"KUnit: hmm_dma, hmm_blocks, iommu_units, series kernel: hmm_bl*.test_memory
 KUnit: hmm_dma, hmm_blocks, debug kernel: hmm_bl*.test_memory
 filter_glob='hmm_bl*.test_memory'
 modprobe hmm_blocks_kunit && kunit-results hmm_blocks
