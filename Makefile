@@ -25,9 +25,9 @@ lint := codespell clang-19 lld-19 llvm-19 sparse coccinelle python3-sphinx graph
 
 help:
 	@echo 'make demo [FILE=path]   build, boot, and let a device mirror that file on DAX (20'
-	@echo '                        minutes the first time, half a minute later)'
-	@echo 'make check [FAULTS=n]   every test; the last line counts them (80 minutes the first'
-	@echo '                        time, 45 to 75 later). n range faults in each race of hmm_leaves'
+	@echo '                        to 30 minutes the first time, half a minute later)'
+	@echo 'make check [FAULTS=n]   every test; the last line counts them (about two hours the'
+	@echo '                        first time, one later). n range faults in each race of hmm_leaves'
 	@echo 'make check T=list       its steps, and how long each took'
 	@echo 'make check T="word..."  the steps whose name has one of the words in it; of these,'
 	@echo '                        with T=word:test, one test (about a minute)'
