@@ -62,7 +62,8 @@ hmm_tests() {
 	local options
 	options=$(options "$1" hmm-tests -T benchmark_thp_migration "${@:2}") || return
 	in_guest "$1" 1500 'modprobe loop && truncate -s 64M /run/swap && losetup /dev/loop0 /run/swap &&
-		mkswap /dev/loop0 >/dev/null && swapon /dev/loop0 && set -- $HMM_DAX_SPM && modprobe test_hmm spm_addr_dev0=$1 spm_addr_dev1=$2 &&
+		mkswap /dev/loop0 >/dev/null && swapon /dev/loop0 && set -- $HMM_DAX_SPM &&
+		modprobe test_hmm spm_addr_dev0=$1 spm_addr_dev1=$2 &&
 		'"$(kernel_out "$1")"'/selftests/hmm-tests '"$options"
 }
 # As kselftest runs it, unless told which of it.
@@ -121,8 +122,10 @@ hmm_dma_gaps() {
 }
 hmm_dma_destroy() {
 	in_guest "$1" 1200 "export XFS_GROUPS=1 HMM_DMA_DESTROY=1; dax-storage && . /run/storage &&
-		modprobe test_hmm_dma && cd $(kernel_out "$1")/selftests && iommu-balance bash -c './hmm_dma -t hwpoison &&
-		./hmm_dma $(printf -- '-r hmm_dma.%s.namespace ' xfs_pmd devdax_pte devdax_pmd devdax_pud) && modprobe -r test_hmm_dma'"
+		modprobe test_hmm_dma && cd $(kernel_out "$1")/selftests &&
+		iommu-balance bash -c './hmm_dma -t hwpoison &&
+			./hmm_dma $(printf -- '-r hmm_dma.%s.namespace ' \
+				xfs_pmd devdax_pte devdax_pmd devdax_pud) && modprobe -r test_hmm_dma'"
 }
 
 # KUnit suites without a device of their own, by module: each prints what a guest runs.
@@ -169,7 +172,10 @@ run_mocks() { # SUITES MODULE...
 		done; kunit-results $1"
 }
 run_mshv() { run_mocks mshv mshv_mocks; }
-run_amdkfd() { run_mocks "kfd_svm amdgpu_userptr amdxdna" kfd_svm_mocks amdgpu_userptr_mocks amdxdna_mocks; }
+run_amdkfd() {
+	run_mocks "kfd_svm amdgpu_userptr amdxdna" \
+		kfd_svm_mocks amdgpu_userptr_mocks amdxdna_mocks
+}
 run_xe() { P2PDMA=yes run_mocks "xe_vm xe_svm" xe_vm_mocks xe_svm_mocks; }
 # The last one: it takes the memory with leaves of a PUD away.
 # Its device is on no bridge of arm64's machine that lets P2PDMA pass.
@@ -194,7 +200,8 @@ kunit() {
 	local name run=''
 	for name in "${@:2}"; do
 		[ -z "$FILTER" ] || suite_in "$(run_"$name")" || continue
-		run+="($(run_"$name")); rc=\$?; [ \$rc = 0 ] || { echo \"not ok $name: status \$rc\"; bad=1; }"$'\n'
+		run+="($(run_"$name")); rc=\$?
+			[ \$rc = 0 ] || { echo \"not ok $name: status \$rc\"; bad=1; }"$'\n'
 	done
 	[ -n "$run" ] || return
 	P2PDMA=yes in_guest "$1" $((300 + 300 * ($# - 1))) "bad=0
@@ -215,7 +222,9 @@ mlx5_mocks() { kunit "$1" mlx5; }
 # umem_odp, driven as mlx5 does: nothing may be wrong.
 odp_race() {
 	in_guest "$1" 600 'echo 8 >/proc/sys/vm/nr_hugepages; modprobe odp_race && failed=0 &&
-		for how in "-t 10 munmap" "-t 3 hugetlb" "-t 15 -f 4 zap" "-t 15 zap" "-t 10 -f 3 thp" "-t 10 -f 3 -o 3 -p 300 thp" "-t 10 -f 4 -o 3 -p 100 zap" "-t 5 fork" "-t 10 -f 3 fork"; do
+		for how in "-t 10 munmap" "-t 3 hugetlb" "-t 15 -f 4 zap" "-t 15 zap" \
+				"-t 10 -f 3 thp" "-t 10 -f 3 -o 3 -p 300 thp" \
+				"-t 10 -f 4 -o 3 -p 100 zap" "-t 5 fork" "-t 10 -f 3 fork"; do
 			if odp-race $how; then echo "ok $how"; else echo "not ok $how"; failed=1; fi
 		done; [ $failed = 0 ]'
 }
@@ -245,7 +254,8 @@ tap() {
 	/^ok / { pass++ }
 	/^not ok / { fail++ }
 	END {
-		if (totals) print n["pass"] + n["xfail"], n["fail"] + n["error"] + n["xpass"] + empty, n["skip"] - none
+		if (totals) print n["pass"] + n["xfail"],
+			n["fail"] + n["error"] + n["xpass"] + empty, n["skip"] - none
 		else print pass + 0, fail + 0, skip + 0
 	}' "$1"
 }
