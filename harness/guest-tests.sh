@@ -200,8 +200,8 @@ kunit() {
 	local name run=''
 	for name in "${@:2}"; do
 		[ -z "$FILTER" ] || suite_in "$(run_"$name")" || continue
-		run+="($(run_"$name")); rc=\$?
-			[ \$rc = 0 ] || { echo \"not ok $name: status \$rc\"; bad=1; }"$'\n'
+		run+="($(run_"$name")); rc=\$?"$'\n'
+		run+="[ \$rc = 0 ] || { echo \"not ok $name: status \$rc\"; bad=1; }"$'\n'
 	done
 	[ -n "$run" ] || return
 	P2PDMA=yes in_guest "$1" $((300 + 300 * ($# - 1))) "bad=0
