@@ -28,7 +28,7 @@ print("{:,}".format(json.load(open(sys.argv[1]))["x86_64"]["cases"][sys.argv[2]]
 		"$TOP/harness/bench/results.json" "$@"
 }
 other() { # FIGURE: the next one
-	printf "%'d" $((${1//,/} + 1)) | sed -E ':a; s/^([0-9]+)([0-9]{3})/\1,\2/; ta'
+	echo $((${1//,/} + 1)) | sed -E ':a; s/^([0-9]+)([0-9]{3})/\1,\2/; ta'
 }
 
 n=$(line PERFORMANCE.md '^| 256 MiB of PMD leaves, cold')
