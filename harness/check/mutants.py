@@ -288,6 +288,8 @@ def show(mutants, results):
             results.add(False, f"{m.where}: {m.name}", [m.rotten])
         else:
             results.passed += 1
+    print(f"{results.passed} of {len(mutants)} mutants still apply")
+    sys.exit(results.failed > 0)
 
 
 def try_all(mutants, results):
@@ -370,8 +372,7 @@ def main():
     results = Results()
     if listing:
         show(chosen, results)
-    else:
-        try_all(chosen, results)
+    try_all(chosen, results)
     results.end()
 
 

@@ -7,7 +7,8 @@ TAP, the results by name. A test that passes on the base and not on the series h
 failed. One that fails on both is listed, and counts as skipped. So does a suite whose
 source is not given. The last line counts.
 
-  ONLY='suite...'   only these suites; LIST=yes prints them
+  ONLY='suite...'   only these suites
+  LIST=yes          run nothing: print them, and the tree that each needs
   XFSTESTS=folder   a built tree of xfstests; TESTS='-g dax' is what its check is told
   NDCTL=folder      a tree of ndctl, built in its folder build
   MIRROR=yes        a device mirrors all that the tests map of DAX, and reads it all the
@@ -17,6 +18,7 @@ Logs are in build/peers (with MIRROR=yes in build/peers/mirror)."""
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -79,10 +81,16 @@ def run(suite, kernel):
     environment["MIRROR"] = f"{BUILD}/peers" if MIRROR else ""
     words = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
     with open(f"{OUT}/{suite.name}-{kernel}.log", "w+") as log:
-        status = subprocess.run([f"{TOP}/harness/guest"], stdout=log, stderr=log, env={
+        guest = subprocess.Popen([f"{TOP}/harness/guest"], stdout=log, stderr=log, env={
             **os.environ, "KERNEL": kernel, "GUEST_TIMEOUT": str(suite.seconds),
             "KERNEL_LOG": f"{OUT}/{suite.name}-{kernel}.kernel.log",
-            "RUN": " ".join(words + [f"{HERE}/{suite.program}"])}).returncode
+            "RUN": " ".join(words + [f"{HERE}/{suite.program}"])})
+        try:
+            status = guest.wait()
+        except BaseException:
+            guest.terminate()   # or it would go on
+            guest.wait()
+            raise
         log.seek(0)
         results = read(log.read())
     # The programs end with 0 whatever their results are.
@@ -145,13 +153,15 @@ def build_mirror():
 
 
 def main():
-    if os.environ.get("LIST"):
-        for s in SUITES:
-            print(f"{s.name:14} {s.what}{f'; {s.source}=folder' if s.source else ''}")
-        return 0
+    if len(sys.argv) > 1:
+        die(f"peers.py takes no arguments: give ONLY=, LIST=yes and the like, not {sys.argv[1]}")
     suites = wanted()
     for s in suites:
         check_source(s)
+    if os.environ.get("LIST"):
+        for s in suites:
+            print(f"{s.name:14} {s.what}{f'; {s.source}=folder' if s.source else ''}")
+        return 0
     os.makedirs(OUT, exist_ok=True)
     if MIRROR:
         build_mirror()
@@ -170,4 +180,8 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

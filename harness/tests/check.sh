@@ -76,13 +76,15 @@ picks() { # T [VARIABLE=VALUE]: the lines that name steps
 }
 last() { tail -n 1 "$tmp/said"; }
 listed() { # NAME: what stands beside it
-	T=list BUILD=$tmp/build "$tmp/harness/check/check" | sed -n "s/^$1  *//p"
+	T=list BUILD=$tmp/build "$tmp/harness/check/check" 2>/dev/null | sed -n "s/^$1  *//p"
 }
 what() { grep -oE -e "$1" "$tmp/ran"; }
 
 equals "T=list: no time yet" "$(listed lint)" "-"
-equals "T=list: of each step" "$(T=list BUILD=$tmp/build "$tmp/harness/check/check" | wc -l)" \
+equals "T=list: of each step" \
+	"$(T=list BUILD=$tmp/build "$tmp/harness/check/check" 2>"$tmp/said" | wc -l)" \
 	"$(grep -cE '^\s*step "' "$TOP/harness/check/check")"
+t "T=list: a legend" grep -q "^hmm-dax: .*T=word:TEST picks a test" "$tmp/said"
 t "T=list runs nothing" test ! -e "$tmp/ran" -a ! -e "$tmp/build/check"
 equals "T=list: what a filter is like" \
 	"$(listed 'hmm_dma, series kernel'; listed 'KUnit: nouveau, gpusvm, xe.*kernel')" \
@@ -178,15 +180,22 @@ os.execv(sys.argv[1], sys.argv[1:])' "$tmp/harness/check/check" >"$tmp/said" 2>&
 done
 
 check() { rm -f "$tmp/ran"; T=$1 BUILD=$tmp/build "$tmp/harness/check/check"; }
-refuses "T= words, one in no step" "T=such: no step has that" check 'lint such'
+refuses "T= words, one in no step" "T=such: no step has 'such' in its name" check 'lint such'
 t "before any step" test ! -e "$tmp/ran"
-refuses "T= a filter for a step that takes none" "T=lint:one: .* none that takes a filter" \
-	check lint:one
-refuses "T= a filter, and the middle of a name" "T=nouveau:nouveau_svm.*: .* begins so" \
+refuses "T= a filter for a step that takes none" \
+	"T=lint:one: no step whose name starts with 'lint' can pick tests" check lint:one
+refuses "T= a filter, and the middle of a name" \
+	"T=nouveau:nouveau_svm.*: no step whose name starts with 'nouveau' can" \
 	check 'nouveau:nouveau_svm.*'
 refuses "T= no regular expression" "T=\\(: no regular expression" check '('
 DEPS=skip BUILD=$tmp/build make -s -C "$TOP" check T='such$step' >"$tmp/said" 2>&1
 t "make check takes T literally" grep -qF 'T=such$step: no step' "$tmp/said"
+for what in "check ONLY" "check KERNEL" "bench ONLY" "bench RUN" "peers FAULTS" "matrix SEED"; do
+	# shellcheck disable=SC2086	# a target and an option
+	make -s -C "$TOP" $what=x >"$tmp/said" 2>&1
+	t "make ${what% *} takes no ${what#* }=" grep -qx ".*hmm-dax: make ${what/ / takes no }=.*" \
+		"$tmp/said"
+done
 mkdir "$tmp/bin"
 printf '#!/bin/sh\n' >"$tmp/bin/dpkg-query"	# no package is installed
 chmod +x "$tmp/bin/dpkg-query"

@@ -12,11 +12,11 @@ listed() { LIST=yes "$TOP/harness/check/mutants.py" "$@"; } # [LIST]
 last() { tail -n 1 "$tmp/out"; }
 
 ONLY='' t "make mutants LIST=yes: everything in it is there" listed
-equals "all of them" "$(last)" "$n passed, 0 failed, 0 skipped"
+equals "all of them" "$(last)" "$n of $n mutants still apply"
 first=$(sed -n 's/^name: *//p;' "$list" | head -n 1)
 ONLY=$first t "ONLY= one by its name" listed
 equals "that one" "$(sed -n "s/^$first: .*/it/p" "$tmp/out"; last)" \
-	$'it\n1 passed, 0 failed, 0 skipped'
+	$'it\n1 of 1 mutants still apply'
 ONLY=no-such-thing refuses "ONLY= what is not there" "ONLY=no-such-thing: no mutant" listed
 # Removed and changed lines, and what comes before them.
 sed '0,/^- /s//- not there /' "$list" >"$tmp/list"
@@ -25,7 +25,7 @@ ONLY='' t "a line that is not in the tree any more" bash -c \
 equals "is a failure, and named" \
 	"$(grep -o 'is there 0 times, not once: not there' "$tmp/out"; last)" \
 	"is there 0 times, not once: not there
-$((n - 1)) passed, 1 failed, 0 skipped"
+$((n - 1)) of $n mutants still apply"
 one() { printf '%s\n' 'name: one' 'what: it' 'file: mm/hmm.c' "$@" >"$tmp/list"; }
 good=('- static int hmm_do_fault(struct hmm_vma_walk *hmm_vma_walk)'
 	'+ int hmm_do_fault(struct hmm_vma_walk *hmm_vma_walk)' 'step: hmm_dax' 'test: x')

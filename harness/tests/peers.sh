@@ -58,4 +58,32 @@ bad() { env BUILD="$tmp/build" "$@" "$tmp/harness/peers/peers.py"; }
 refuses "a tree that the guest cannot see" "files of its own" bad ONLY=ndctl NDCTL="$open"
 refuses "a tree that is none" "is not a folder" bad ONLY=ndctl NDCTL="$tmp/none"
 refuses "no such suite" "ONLY: no suite is named such" bad ONLY=such
+refuses "nor in the list" "ONLY: no suite is named such" bad ONLY=such LIST=yes
+equals "LIST=yes: those of ONLY" "$(peers LIST=yes ONLY='fio ndctl' | cut -d' ' -f1)" $'fio\nndctl'
+rm -f "$tmp/ran"
+refuses "an argument" "takes no arguments: .*--wrong" "$tmp/harness/peers/peers.py" --wrong
+t "before any guest" test ! -e "$tmp/ran"
+
+# What it runs goes when it is told to stop.
+cat >"$tmp/harness/guest" <<END
+#!/bin/bash
+trap 'kill \$!; exit 143' TERM
+sleep 1234.75 &
+touch "$tmp/ran"
+wait
+END
+for signal in INT TERM; do
+	rm -f "$tmp/ran"
+	# In a shell of its own, as the tests are one that ignores SIGINT in the background.
+	env BUILD="$tmp/build" ONLY=fio python3 -c '
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])' "$tmp/harness/peers/peers.py" >"$tmp/said" 2>&1 &
+	for _ in $(seq 100); do [ ! -e "$tmp/ran" ] || break; sleep 0.1; done
+	kill -s $signal $!
+	wait $!
+	status=$?
+	equals "SIG$signal: its status, and no guest goes on" "$status $(pgrep -fc 'sleep 1234\.75')" \
+		"$([ $signal = INT ] && echo 130 || echo 143) 0"
+done
 finish
