@@ -93,8 +93,8 @@ def curves():
 
 def table(results):
     line = "%-33s %8s %7s %12s %12s %12s %8s %8s %9s %9s"
-    print(line % ("case", "pages", "leaves", "base", "series", "limit", "base/", "series/", "series", "series"))
-    print(line % ("", "", "", "instr.", "instr.", "instr.", "series", "limit", "per page", "per leaf"))
+    print(line % ("case", "pages", "leaves", "base", "series", "reference", "base/", "series/", "series", "series"))
+    print(line % ("", "", "", "instr.", "instr.", "instr.", "series", "referen.", "per page", "per leaf"))
     for name, r in results.items():
         print("%-33s %8d %7d %12d %12d %12d %8.1f %8.3f %9.2f %9.1f" % (
             name, r["pages"], r["leaves"], r["base"], r["series"], r["limit"],
@@ -104,10 +104,10 @@ def table(results):
 
 def dma_table(results):
     print("\n%-40s %8s %7s %12s %12s %10s %8s %8s %8s %10s %10s" % (
-        "case", "pages", "leaves", "base", "series", "limit", "base/", "series/", "series/",
+        "case", "pages", "leaves", "base", "series", "reference", "base/", "series/", "series/",
         "bytes kept", "bytes kept"))
     print("%-40s %8s %7s %12s %12s %10s %8s %8s %8s %10s %10s" % (
-        "", "", "", "instr.", "instr.", "instr.", "series", "limit", "gpusvm", "base", "series"))
+        "", "", "", "instr.", "instr.", "instr.", "series", "referen.", "gpusvm", "base", "series"))
     for name, r in results.items():
         print("%-40s %8d %7d %12d %12d %10d %8.1f %8.3f %8s %10d %10d" % (
             name, r["pages"], r["leaves"], r["base"], r["series"], r["limit"],
@@ -143,7 +143,7 @@ PLOT = """
     set xtics rotate by -55 noenhanced
     plot '{out}/cases.dat' using 2:xtic(1) title 'base' lc rgb '#b04030', \
          '' using 3 title 'series' lc rgb '#3060b0', \
-         '' using 4 title 'limit' lc rgb '#a0a0a0'
+         '' using 4 title 'reference' lc rgb '#a0a0a0'
 
     set style data linespoints; set bmargin 4; set xtics norotate enhanced
     set logscale x 2; set format x '%.0f'; set key top left samplen 2 font ',10'

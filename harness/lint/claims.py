@@ -170,7 +170,7 @@ class Results:
 
 def field(head):
     """What the column of that name has in it."""
-    for name, words in ("limit", "limit"), ("leaves", "leaves"), ("base", "base|before"), \
+    for name, words in ("limit", "reference"), ("leaves", "leaves"), ("base", "base|before"), \
             ("series", "series|after|list|array"):
         if re.search(r"\b(%s)\b" % words, head):
             return name
