@@ -83,7 +83,7 @@ dax_mappings() {
 		$(kernel_out "$1")/selftests/dax_mappings $options"
 }
 
-# A device-dax of 1 GiB leaves in memory that is divided among devices.
+# A device-dax of 1 GiB leaves in memory that it shares with others.
 dax_align() {
 	DAX=hmem in_guest "$1" 120 dax-align
 }

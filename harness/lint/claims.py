@@ -198,7 +198,7 @@ def check_row(where, row, results):
 
 def check_figures(path, text, claimed, results):
     """claimed: numbers in the words of claims that no bench backs. Counts figures."""
-    head, before, count = None, "", 0
+    head, before, count, third = None, "", 0, "series"
     for number, line in enumerate(text.splitlines(), 1):
         where = "%s:%d" % (path, number)
         cells = [c.strip() for c in line.split("|")[1:-1]] if line.startswith("|") else None
@@ -211,8 +211,9 @@ def check_figures(path, text, claimed, results):
         else:
             head = None
             columns = re.match(r" +\S.*?(?:  | (?=\d+,))(%s(?: +%s)*)$" % (NUMBER, NUMBER), line)
+            third = {"links": "gpusvm", "list": "series"}.get(line.split(" ")[-1], third)
             if columns and path.startswith("series/"):
-                row = list(zip(("base", "series", "series"), columns[1].split()))
+                row = list(zip(("base", "series", third), columns[1].split()))
         if row:
             check_row(where, row, results)
             for _, q in quotient:
