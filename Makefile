@@ -10,8 +10,8 @@ MAKEFLAGS += --no-print-directory
 MAKEOVERRIDES :=
 
 # Options that not every target takes. The others refuse them, before they start anything.
-options := FILE T FAULTS KERNEL RUN ONLY LIST TESTS XFSTESTS NDCTL MIRROR MODULE SECONDS SEED WORKER \
-	OPS CORRUPT CUTS BROKEN REHEARSE SET V BOOT
+options := FILE T FAULTS KERNEL RUN ONLY LIST TESTS XFSTESTS NDCTL MIRROR MODULE SECONDS SEED \
+	WORKER OPS CORRUPT CUTS BROKEN REHEARSE SET V BOOT
 given := $(foreach o,$(options),$(if $(filter command,$(origin $(o))),$(o)))
 takes = $(foreach o,$(filter-out $(1),$(given)),$(error hmm-dax: make $@ takes no $(o)=))
 

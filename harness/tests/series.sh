@@ -87,7 +87,7 @@ equals "every state in between is right" "$(lgit show HEAD~2:mm/hmm_new.c)" \
 echo edit >>"$linux/README"
 echo >>"$repo/mm/hmm_new.c"
 refuses "tree: work on both sides is not overwritten" "not exported" series tree
-FORCE=1 refuses "nor with FORCE=1, when another target than make tree calls" "not exported" series tree
+FORCE=1 refuses "nor with FORCE=1, unless make tree is what calls" "not exported" series tree
 equals "and it is still there" "$(tail -n 1 "$linux/README")" edit
 sed -i '$d' "$repo/mm/hmm_new.c"
 t "tree: work in build/linux alone is kept" series tree
