@@ -63,6 +63,7 @@ static struct kfd_svm_test {
 
 	phys_addr_t gpu[NR];	/* the GPU's page table; 0 for none */
 	long dma_mapped;	/* pages */
+	long dma_maps;		/* pages, unmapped or not */
 	int dma_error_after;	/* as many pages can be mapped; 0: no limit */
 	atomic_t quiesced, resumed, rescheduled;
 	int fault_error;	/* of range faults that begin at fault_error_at */
@@ -115,6 +116,7 @@ static dma_addr_t mock_dma_map_phys(struct device *dev, phys_addr_t phys,
 	if (t.dma_error_after && !--t.dma_error_after)
 		return DMA_MAPPING_ERROR;
 	t.dma_mapped++;
+	t.dma_maps++;
 	return phys;
 }
 
@@ -418,6 +420,7 @@ static void test_evicted_again(struct kunit *test)
 {
 	struct file *file = shmem(test);
 	struct svm_range *prange;
+	long maps;
 
 	mapping_map(test, file, ADDR, NR * PAGE_SIZE, RW, 0);
 	prange = range_new(test, 0, 100);
@@ -428,8 +431,9 @@ static void test_evicted_again(struct kunit *test)
 	expect_same(test, 0, 99);
 	KUNIT_EXPECT_EQ(test, atomic_read(&t.rescheduled), 1);
 
-	/* Nor is anything mapped that is lost already. */
+	/* Nor is anything mapped that is lost already, for DMA neither. */
 	t.lose_after_fault = file_inode(file);
+	maps = t.dma_maps;
 	mmap_read_lock(t.mm);
 	mutex_lock(&t.p->svms.lock);
 	mutex_lock(&prange->migrate_mutex);
@@ -437,6 +441,7 @@ static void test_evicted_again(struct kunit *test)
 			svm_range_validate_and_map(t.mm, prange->start, prange->last,
 						   prange, MAX_GPU_INSTANCE, true, true,
 						   false));
+	KUNIT_EXPECT_EQ(test, t.dma_maps, maps);
 	mutex_unlock(&prange->migrate_mutex);
 	mutex_unlock(&t.p->svms.lock);
 	mmap_read_unlock(t.mm);
