@@ -6,19 +6,18 @@
 /**
  * DOC: overview
  *
- * A struct hmm_dma_window is a stretch of a process's addresses as one device sees
- * it. hmm_range_dma_map() makes reachable what hmm_range_fault() has listed,
+ * A struct hmm_dma_window is a part of a process's addresses as one device sees it.
+ * hmm_range_dma_map() makes reachable what hmm_range_fault() has listed,
  * hmm_range_dma_unmap() takes any part of it back. The cost of both is proportional
  * to the number of page table leaves, not of pages, and the IOMMU is flushed once
  * for each call, if its driver can flush several ranges at once.
  *
  * Behind an IOMMU the window has DMA addresses of its own, congruent to the
- * process's addresses, so that a large leaf is a large entry of the IOMMU. Such a
- * block is mapped whole, as far as it is in the window, and taken back whole: an
- * IOMMU cannot give up a part of an entry. Therefore a driver asks
- * hmm_range_dma_widen() what else is unmapped, before it clears entries of its own
- * page table. Entries of the device that are larger than what is invalidated are
- * the driver's to know.
+ * process's addresses, so that a large leaf is a large entry of the IOMMU. A leaf,
+ * cut to the window, is mapped and unmapped as one block, because an IOMMU cannot
+ * unmap a part of an entry. Therefore a driver asks hmm_range_dma_widen() what else
+ * is unmapped, before it clears entries of its own page table. If the device's own
+ * entries are larger than that, the driver has to widen the range further.
  *
  * A device without an IOMMU uses physical addresses. There is nothing to be
  * mapped, taken back, or remembered then, and the same calls cost next to nothing.
@@ -37,7 +36,7 @@
  * callback, in reclaim too. The record of what is mapped is allocated before, by
  * hmm_range_dma_prepare(), which sleeps; the IOMMU's page table with GFP_ATOMIC.
  */
-#include <linux/dma-mapping.h>
+#include <linux/dma-map-ops.h>
 #include <linux/export.h>
 #include <linux/hmm.h>
 #include <linux/hmm-dma.h>
@@ -183,10 +182,10 @@ EXPORT_SYMBOL_GPL(hmm_range_dma_widen);
  * For windows that share a gather, see hmm_dma_window_init(). What of it is mapped
  * may be reachable until hmm_range_dma_sync() has returned for any of them, which
  * flushes the IOMMU once for all, if its driver can. A notifier calls this in
- * invalidate_start(), and hmm_range_dma_sync() in invalidate_finish(), also if
- * there was nothing to unmap: another invalidation, that has not finished, may have
- * unmapped it. Nothing must be mapped there before, which is so if
- * invalidate_start() has called mmu_interval_set_seq().
+ * invalidate_start(), and hmm_range_dma_sync() in invalidate_finish(), even if
+ * there was nothing to unmap, since another invalidation may have unmapped it and
+ * not flushed yet. Between the two calls nothing may be mapped there;
+ * mmu_interval_set_seq() in invalidate_start() ensures that.
  *
  * Context: As for hmm_range_dma_unmap().
  */
@@ -395,7 +394,7 @@ static int window_map_part(struct hmm_dma_window *window,
 						 addr >> PAGE_SHIFT,
 						 end >> PAGE_SHIFT, true,
 						 window_nothing, NULL);
-				/* That would be to take back what is not there. */
+				/* Not -EEXIST, which has the driver unmap something. */
 				return ret == -EEXIST ? -EADDRINUSE : ret;
 			}
 			linked->end = max(linked->end, stop);
@@ -460,6 +459,8 @@ static int window_reaches(const struct hmm_dma_window *window,
  * Return: 0, or a negative error code. On an error, what this call has mapped is
  * taken back, and nothing else is.
  *
+ * * %-EADDRINUSE - The IOMMU has a translation there that the window does not know
+ *   of: a bug.
  * * %-EEXIST - Something is in the way, see above.
  * * %-EINVAL - The list is empty, or not in the window, or a list begins in the leaf
  *   that the one before ended in and says something else of it: fault again.
@@ -640,8 +641,8 @@ EXPORT_SYMBOL_GPL(hmm_range_dma_finish);
  * Return: 0, or a negative error code:
  *
  * * %-EINVAL - The window is empty or not page aligned.
- * * %-ENOSPC - There is no DMA address space of that size, or only one that drivers
- *   cannot take a part of.
+ * * %-ENOSPC - No DMA address space of that size is free, or drivers cannot choose
+ *   DMA addresses of this device.
  * * %-EOPNOTSUPP - The device cannot reach all memory, or needs cache maintenance or
  *   bounce buffers, or its IOMMU has larger pages than the CPU.
  */
@@ -649,16 +650,16 @@ int hmm_dma_window_init(struct hmm_dma_window *window, struct device *dev,
 			unsigned long start, unsigned long end,
 			struct iommu_iotlb_gather *gather)
 {
-	bool dma_need_sync = false;
 	size_t reach;
 
 	if (start >= end || !PAGE_ALIGNED(start | end))
 		return -EINVAL;
 
-#ifdef CONFIG_DMA_NEED_SYNC
-	dma_need_sync = !dev_dma_skip_sync(dev);
-#endif
-	if (dma_need_sync || dma_addressing_limited(dev) ||
+	/*
+	 * Not dev_dma_skip_sync(): that changes for good when the device's first
+	 * buffer bounces, and whole pages do not.
+	 */
+	if (!dev_is_dma_coherent(dev) || dma_addressing_limited(dev) ||
 	    is_swiotlb_force_bounce(dev) ||
 	    dma_get_merge_boundary(dev) >= PAGE_SIZE)
 		return -EOPNOTSUPP;

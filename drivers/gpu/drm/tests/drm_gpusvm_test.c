@@ -685,8 +685,11 @@ static void test_no_bounce(struct kunit *test)
 	range = range_at(test, ADDR, &ctx);
 	t->drm.dev->dma_io_tlb_mem = forced;
 	if (t->iommu) {
+		KUNIT_EXPECT_EQ(test, drm_gpusvm_check_device(&t->drm), 0);
 		KUNIT_EXPECT_EQ(test, get_pages(test, range, &ctx), 0);
 	} else {
+		KUNIT_EXPECT_EQ(test, drm_gpusvm_check_device(&t->drm),
+				-EOPNOTSUPP);
 		KUNIT_EXPECT_EQ(test, get_pages(test, range, &ctx), -ENOMEM);
 		expect_none(test, &range->pages, 0);
 	}
