@@ -11,8 +11,10 @@
  *
  * For each DIR, size of the leaves and writer, the device writes and syncs take turns
  * first; then both run at once. The record of the first part is also looked at without its
- * last flush, which has to be missed.
+ * last flush, which has to be missed. Where DIR has reflink, write() copies a page of a
+ * large leaf of which the CPU has written another one.
  */
+#include <linux/fs.h>
 #include <pthread.h>
 #include <stdbool.h>
 
@@ -306,6 +308,57 @@ static void make_file(struct test *t, bool large)
 	t->leaf = large ? LEAF : PAGE;
 }
 
+/*
+ * The CPU writes a page of a large leaf, and write() another one. That would be written in
+ * place, but the file system has a copy of its block ready: it is told to copy in units of
+ * the whole file, and a block behind the leaf is shared and was copied before.
+ */
+static void copy_beside(struct test *t)
+{
+	struct file_clone_range range = { .src_offset = LEAF + 8 * PAGE, .src_length = PAGE };
+	struct fsxattr attr = { .fsx_xflags = FS_XFLAG_COWEXTSIZE, .fsx_cowextsize = SIZE };
+	static char buf[PAGE];
+	struct record r;
+	char path[256];
+	size_t missed;
+	int other;
+
+	t->writer = CPU;
+	make_file(t, true);
+	memset(t->map, 1, SIZE);
+	sync_all(t, 0);
+	snprintf(path, sizeof(path), "%s/other", t->dir);
+	other = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	if (other < 0)
+		err(1, "%s", path);
+	range.src_fd = t->fd;
+	if (ioctl(other, FICLONERANGE, &range)) {
+		if (errno != EOPNOTSUPP)
+			err(1, "FICLONERANGE");
+	} else {
+		if (ioctl(t->fd, FS_IOC_FSSETXATTR, &attr))
+			err(1, "FS_IOC_FSSETXATTR");
+		look_up(t);
+		new_record();
+		mark('w', 9, 1);
+		memset(t->map + 9 * PAGE, 2, PAGE);
+		mark('W', 9, 1);
+		if (pwrite(t->fd, buf, PAGE, range.src_offset) != (ssize_t)PAGE ||
+		    pwrite(t->fd, buf, PAGE, 7 * PAGE) != (ssize_t)PAGE)
+			err(1, "pwrite");
+		sync_all(t, 0);
+		r = read_record();
+		missed = missing(t, &r, false);
+		result(t, !missed && t->largest == LEAF, "write() copies the page beside it",
+		       missed);
+		free(r.events);
+	}
+	close(other);
+	unlink(path);
+	munmap(t->map, SIZE);
+	close(t->fd);
+}
+
 /* What the kernel adds to a physical address to make the virtual one that it flushes. */
 static void find_direct_map(struct test *t)
 {
@@ -341,6 +394,10 @@ int main(int argc, char **argv)
 	t.edu = open("/dev/hmm_dma_edu", O_RDWR);
 	t.dir = argv[1];
 	find_direct_map(&t);
+	for (i = 1; i < argc; i++) {
+		t.dir = argv[i];
+		copy_beside(&t);
+	}
 	for (i = 0; i < 2 * (argc - 1); i++) {
 		t.dir = argv[1 + i / 2];
 		for (t.writer = CPU; t.writer <= EDU; t.writer++) {
