@@ -506,6 +506,54 @@ TEST_F(reflink, two_mappings)
 	ASSERT_EQ(warned(), self->warned);
 }
 
+/*
+ * One file by a PMD, a page of it by the other. Then the large one gives up its
+ * blocks, all but one of them or all, and the other one is the only owner of a
+ * page that it maps for the first time.
+ */
+static bool last_owner(int fd[2], bool truncate)
+{
+	size_t at = 5 * PAGE, next = 7 * PAGE;
+	char *large, *small, *buf;
+
+	large = map_file(fd[0], pmd_size(), pmd_size(), 0);
+	small = map_file(fd[1], pmd_size(), pmd_size(), PAGE);
+	buf = malloc(PAGE);
+	if (large == MAP_FAILED || small == MAP_FAILED || !buf ||
+	    load(large) || !is_large(large) || load(small + at))
+		return false;
+
+	fill(buf, PAGE, next, 2);
+	if (truncate ? ftruncate(fd[0], 0) :
+	    pwrite(fd[0], buf, PAGE, next) != (ssize_t)PAGE)
+		return false;
+	if (!same(small + next, PAGE, next, 1) || !same(small + at, PAGE, at, 1))
+		return false;
+	if (!truncate && (!same(large + next, PAGE, next, 2) ||
+			  !same(large + at, PAGE, at, 1)))
+		return false;
+
+	/* One of its pages goes, and the other one is still there. */
+	if (fallocate(fd[1], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at,
+		      PAGE) || !same(small + next, PAGE, next, 1))
+		return false;
+	free(buf);
+	return !ftruncate(fd[1], 0) && !munmap(large, pmd_size()) &&
+	       !munmap(small, pmd_size());
+}
+
+TEST_F(reflink, last_owner_write)
+{
+	ASSERT_TRUE(last_owner(self->fd, false));
+	ASSERT_EQ(warned(), self->warned);
+}
+
+TEST_F(reflink, last_owner_truncate)
+{
+	ASSERT_TRUE(last_owner(self->fd, true));
+	ASSERT_EQ(warned(), self->warned);
+}
+
 /* A thread that maps one of the files and reads it, again and again. */
 struct reader {
 	pthread_t thread;
