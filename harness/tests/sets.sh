@@ -16,6 +16,14 @@ equals "each letter is of a set" "$(for f in "$TOP"/series/cover-letter-*.txt; d
 	grep -qx "set: ${s%.txt}" "$TOP/series/sets" || echo "$f"
 done)" ""
 
+# What README and the cover letter count.
+patches=("$TOP"/series/*.patch) fixes=$(grep -n '^set: hmm-fault' "$TOP/series/sets" | cut -d: -f1)
+fixes=$(head -n "$fixes" "$TOP/series/sets" | grep -c '^  ')
+t "README.md: how many patches there are" \
+	grep -q "holds ${#patches[@]} patches for Linux 7.3.y. The first $fixes fix" "$TOP/README.md"
+t "series/cover-letter.txt: how many of them are fixes" \
+	grep -q "^The first $fixes patches are fixes, and their tests" "$TOP/series/cover-letter.txt"
+
 repo=$tmp/repo file=$tmp/repo/series/sets
 mkdir -p "$repo/harness/patches" "$repo/series"
 cp "$TOP/harness/series" "$repo/harness"
@@ -33,7 +41,7 @@ with "s/^  $rdma/&s/"
 refuses "a patch that is not there" "no set has|there is no such patch" sets
 with -e '/^set: nouveau-svm-fixes/d; /^after: nouveau-mmu-fixes/d' \
 	-e 's/nouveau-svm-fixes/nouveau-mmu-fixes/'
-refuses "a set that is too long" "nouveau-mmu-fixes has 21 patches, and a set has 1 to 15" sets
+refuses "a set that is too long" "nouveau-mmu-fixes has 23 patches, and a set has 1 to 15" sets
 with 's/^after: hmm-memory$/after: docs/'
 refuses "a set after one that is below it" "amdkfd-fixes is after docs, which is not above it" sets
 with 's/^set: mm-fixes/set: rdma-fixes/'
