@@ -148,8 +148,9 @@ equals "hmm-list says what it is on top of, and what is on top of it" \
 	"$(sed -n '/^This set applies/,/^base/s/^  "\(.*\)"$/\1/p' "$mails/hmm-list"/0000-*)" \
 	"$(sed -n 's/^Subject: //p' "$repo"/series/cover-letter-{mm-fixes,dax-fixes}.txt
 		names --grep='^mm/hmm: tell drivers' hmm-dax-base..
-		sed -n 's/^Subject: //p' "$repo"/series/cover-letter-{hmm-fault,hmm-window}.txt
-		names --grep='^drm/gpusvm: let HMM list' hmm-dax-base..)"
+		names --grep='^accel/amdxdna: do not share' hmm-dax-base..
+		sed -n 's/^Subject: //p' \
+			"$repo"/series/cover-letter-{hmm-fault,hmm-window,gpusvm-list}.txt)"
 rm "$tmp/mbox"
 t "git send-email takes a set" git send-email --confirm=never --quiet \
 	--sendmail-cmd="$tmp/sendmail" "$mails"/hmm-list/*.patch
