@@ -5,16 +5,28 @@
 set -euo pipefail
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-BUILD=${BUILD:-$TOP/build}
 # shellcheck disable=SC2034	# used by the scripts that source this file
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/hmm-dax
 
-# The base this series is for. Any 7.3.y serves.
-# shellcheck disable=SC2034
-SERIES_BASE=7.3
+say() { printf '%s\n' "hmm-dax: $*" >&2; }
+die() { say "$*"; exit 1; }
 
+# BASE: the base, and with it the series. Any 7.3.y serves, or any 6.12.y.
+#   SERIES          the folder of the patches
+#   SUITE           Debian's, that has the base's source
+#   HMM_SELFTESTS   of its selftests, those that are built
+# harness/series, in Python, knows of BASE and BUILD by itself.
+SERIES_BASE=${BASE:-7.3}
 # shellcheck disable=SC2034
-HMM_SELFTESTS="dax_mappings hmm-tests hmm_dax hmm_leaves hmm_dma"
+case $SERIES_BASE in
+7.3)
+	BUILD=${BUILD:-$TOP/build} SERIES=$TOP/series SUITE=trixie-backports
+	HMM_SELFTESTS="dax_mappings hmm-tests hmm_dax hmm_leaves hmm_dma" ;;
+6.12)
+	BUILD=${BUILD:-$TOP/build/6.12} SERIES=$TOP/series-6.12 SUITE=trixie
+	HMM_SELFTESTS="hmm-tests hmm_dax" ;;
+*) die "BASE=$SERIES_BASE: there are series for 7.3 (the default) and 6.12" ;;
+esac
 
 # use_ccache SOURCE: $cc (and $hostcc) compiles files of that tree, as far as they are not in the
 # cache, where they are the same for every clone.
@@ -25,9 +37,6 @@ use_ccache() {
 	export CCACHE_BASEDIR=$1 CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=time_macros
 	export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-8G}
 }
-
-say() { printf '%s\n' "hmm-dax: $*" >&2; }
-die() { say "$*"; exit 1; }
 
 # The machine that kernels are for: ARCH, PAGES (the size of its pages), and CONFIG, more
 # options than those of harness/config. Of these:
