@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # The front door. Kernel targets take LINUX=/path/to/a/7.3.y/tree as the base
-# instead of fetching one.
+# instead of fetching one. BASE=6.12 is for the series for Linux 6.12.y.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check guest bench matrix coverage stress powercuts peers compat tree export series lint mutants clean
@@ -18,7 +18,7 @@ takes = $(foreach o,$(filter-out $(1),$(given)),$(error hmm-dax: make $@ takes n
 # The values reach the scripts as they were given: RUN='echo $$?' means that.
 override RUN := $(value RUN)
 override T := $(value T)
-export RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V SET ONLY LIST T TESTS
+export BASE RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V SET ONLY LIST T TESTS
 export MODULE XFSTESTS NDCTL MIRROR
 export ARCH PAGES IOMMU DAX CONFIG MEM CPUS QEMU QEMU_OPTS APPEND GDB CLOCK BOOT_TIMEOUT JOBS
 export SEED WORKER OPS CORRUPT CUTS BROKEN
@@ -26,6 +26,11 @@ export SEED WORKER OPS CORRUPT CUTS BROKEN
 # bash has a variable of this name, which counts.
 unexport SECONDS
 export STRESS_SECONDS := $(value SECONDS)
+
+other := $(filter-out 7.3,$(BASE))
+ifneq ($(and $(other),$(filter-out help demo check guest tree export clean,$(MAKECMDGOALS))$(REHEARSE)),)
+$(error BASE=$(BASE) is for make demo, check, guest, tree, export and clean alone)
+endif
 
 # Debian's git-email only recommends what it cannot do without.
 mail := git-email libmailtools-perl
@@ -76,6 +81,8 @@ help:
 	@echo '                        kill guests in which devices write files, and look whether'
 	@echo '                        all that was synced is there'
 	@echo 'make clean              remove build/ (what was downloaded and built stays in the cache folder)'
+	@echo 'BASE=6.12 make demo|check|guest|tree|export|clean'
+	@echo '                        the same with series-6.12/ on Linux 6.12.y, in build/6.12'
 	@echo
 	@echo 'All take LINUX=tree, BUILD=folder, DEPS=install|print|skip. FORCE=1 compiles again what is'
 	@echo 'in the cache; tree, export and clean overwrite or remove work that is not exported.'
@@ -138,5 +145,6 @@ powercuts:
 		harness/prepare "$${KERNEL:-series}" && harness/powercuts/powercuts.py
 
 clean:
-	@test -n "$(FORCE)" || harness/series idle
-	rm -rf "$${BUILD:-build}"
+	@test -n "$(FORCE)" || { harness/series idle$(if $(BUILD)$(other),, && \
+		BASE=6.12 harness/series idle); }
+	rm -rf "$${BUILD:-build$(if $(other),/$(other))}"

@@ -70,6 +70,8 @@ hmm_tests() {
 hmm_dax() { # KERNEL [OPTION OF THE TEST...]
 	local options run="sh ./ksft_hmm_dax.sh"
 	options=$(options "$1" hmm_dax "${@:2}") || return
+	# 6.12 has no such scripts.
+	[ -f "$(kernel_out "$1")/selftests/ksft_hmm_dax.sh" ] || run="./run_vmtests.sh -t hmm_dax"
 	[ -z "$options" ] || run="modprobe test_hmm && ./hmm_dax $options"
 	in_guest "$1" 1500 "dax-storage && . /run/storage &&
 		cd $(kernel_out "$1")/selftests && $run"
@@ -151,6 +153,9 @@ run_nouveau() {
 			echo 'not ok test_atomic had no THP'
 		modprobe nouveau_dmem_mocks && kunit-results nouveau_vmm_pfn nouveau_svm nouveau_dmem"
 }
+
+# Of the series for 6.12: the page tables alone.
+run_nouveau_vmm() { echo "modprobe nouveau && kunit-results nouveau_vmm_pfn"; }
 
 # drm_gpusvm: first for a device without an IOMMU, then for edu, which has one.
 run_gpusvm() {
