@@ -45,6 +45,15 @@ LINUX=$tmp/typo refuses "LINUX= a typo" "not a kernel tree" base
 t "takes nothing away" test -e "$BUILD/base/linux/new"
 rm -rf "$BUILD"
 
+# BASE=
+BASE=6.13 refuses "BASE= one without a series" "BASE=6.13: there are series for 7.3 .* 6.12" base
+LINUX=$tmp/good BASE=6.12 refuses "BASE=6.12 LINUX= a 7.3 tree" "series is for 6.12.y" base
+LINUX=$tmp/old BASE=6.12 t "BASE=6.12 LINUX= a 6.12 tree" base
+refuses "a base of another series" "is Linux 6.12.1, and this series is for 7.3.y: give" base
+t "takes nothing away" test -e "$BUILD/base/linux/Makefile"
+BASE=6.12 t "its own series takes it" base
+rm -rf "$BUILD"
+
 # Not enough room.
 mkdir "$tmp/small"
 if mount -t tmpfs -o size=1m tmpfs "$tmp/small" 2>/dev/null; then

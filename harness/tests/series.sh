@@ -177,4 +177,33 @@ sed -i 's/99/98/' "$tmp/mini2/Makefile"
 LINUX=$tmp/mini2 base 2>/dev/null
 LINUX=$tmp/mini2 t "tree: another base" series tree
 t "keeps the old build/linux where it had work" test -f "$linux.old1/mm/hmm_precious.c"
+
+# The series for another base: of the files that it adds, those that are the same in
+# series/ stand in the repository, and others in its diffs.
+undo >/dev/null 2>&1
+export BASE=6.12 BUILD=$repo/build/6.12 LINUX=$tmp/mini612
+linux=$BUILD/linux
+mkdir -p "$LINUX"
+printf 'VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 99\nEXTRAVERSION =\n' >"$LINUX/Makefile"
+echo hello >"$LINUX/README"
+rm -f "$repo"/series-6.12/*.patch
+shared=$(cd "$repo" && git ls-files lib | head -n 1)
+base 2>/dev/null
+t "BASE=6.12 tree" series tree
+mkdir -p "$linux/mm" "$linux/${shared%/*}"
+cp -p "$repo/$shared" "$linux/$shared"
+echo 1 >"$linux/mm/hmm_612.c"
+echo world >>"$linux/README"
+lgit add -A
+lgit commit -qm "mm: add two files"
+before=$(lgit rev-parse 'HEAD^{tree}')
+t "BASE=6.12 export" series export
+equals "BASE=6.12 export: what is the same, and what is not" \
+	"$(grep -hE '^(new file|\+1$)' "$repo"/series-6.12/0001-*)" \
+	"$(printf '%s\n' "new file: $shared" "new file mode 100644" +1)"
+equals "BASE=6.12 export: nothing else changes" \
+	"$(git -C "$repo" status --porcelain -- . ':!series-6.12')" ""
+rm -rf "$linux"
+series tree 2>/dev/null
+equals "BASE=6.12 tree: the same comes back" "$(lgit rev-parse 'HEAD^{tree}')" "$before"
 finish
