@@ -12,7 +12,6 @@ say() { printf '%s\n' "hmm-dax: $*" >&2; }
 die() { say "$*"; exit 1; }
 
 # BASE: the base, and with it the series. Any 7.3.y serves, or any 6.12.y.
-#   SERIES          the folder of the patches
 #   SUITE           Debian's, that has the base's source
 #   HMM_SELFTESTS   of its selftests, those that are built
 # harness/series, in Python, knows of BASE and BUILD by itself.
@@ -20,10 +19,10 @@ SERIES_BASE=${BASE:-7.3}
 # shellcheck disable=SC2034
 case $SERIES_BASE in
 7.3)
-	BUILD=${BUILD:-$TOP/build} SERIES=$TOP/series SUITE=trixie-backports
+	BUILD=${BUILD:-$TOP/build} SUITE=trixie-backports
 	HMM_SELFTESTS="dax_mappings hmm-tests hmm_dax hmm_leaves hmm_dma" ;;
 6.12)
-	BUILD=${BUILD:-$TOP/build/6.12} SERIES=$TOP/series-6.12 SUITE=trixie
+	BUILD=${BUILD:-$TOP/build/6.12} SUITE=trixie
 	HMM_SELFTESTS="hmm-tests hmm_dax" ;;
 *) die "BASE=$SERIES_BASE: there are series for 7.3 (the default) and 6.12" ;;
 esac
