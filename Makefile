@@ -4,7 +4,7 @@
 # instead of fetching one. BASE=6.12 is for the series for Linux 6.12.y.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check guest bench matrix coverage stress powercuts peers compat tree export series lint mutants clean
+.PHONY: help demo check guest bench matrix coverage kcsan stress scale powercuts peers compat tree export series lint mutants clean
 MAKEFLAGS += --no-print-directory
 # What is given here is no option of a make that a script calls.
 MAKEOVERRIDES :=
@@ -45,7 +45,7 @@ help:
 	@echo 'make check T=list       its steps, and how long each took'
 	@echo 'make check T="word..."  the steps that have one of the words in their names'
 	@echo 'make check T=word:test  this test, in steps whose names start with the word (a minute)'
-	@echo 'make guest [KERNEL=series|base|debug] [RUN=command]'
+	@echo 'make guest [KERNEL=series|base|debug|kcsan] [RUN=command]'
 	@echo '                        that kernel in QEMU: a shell, or one command and its status'
 	@echo '        [ARCH=arm64|riscv64|ppc64le|i386] [PAGES=64k] [IOMMU=amd|...] [DAX=e820|...]'
 	@echo '                        on another machine; the head of harness/guest lists all'
@@ -53,9 +53,15 @@ help:
 	@echo '                        run the tests on every machine that make guest supports (hours)'
 	@echo 'make coverage [TESTS=suites]'
 	@echo '                        the lines and branches of the series that the tests run'
-	@echo 'make stress [SECONDS=n] [SEED=n] [KERNEL=series|debug]'
+	@echo 'make kcsan [TESTS=suites]'
+	@echo '                        all suites on a kernel that looks for data races, undefined'
+	@echo '                        behaviour and leaked memory (hours)'
+	@echo 'make stress [SECONDS=n] [SEED=n] [KERNEL=series|debug|kcsan]'
 	@echo '                        random operations on all memory by all devices, against a model'
 	@echo '                        (2 minutes); a failure prints the command that repeats it'
+	@echo 'make scale [ONLY=cases] [SECONDS=n] [KERNEL=series|debug|kcsan]'
+	@echo '                        many processes, leaves and windows, little memory, and how'
+	@echo '                        long munmap() takes meanwhile (10 minutes)'
 	@echo 'make peers [ONLY=suites] [XFSTESTS=tree] [NDCTL=tree] [MIRROR=yes] [LIST=yes]'
 	@echo '                        other suites of DAX, on base and series side by side; with'
 	@echo '                        MIRROR=yes, a device mirrors all that they map'
@@ -109,6 +115,9 @@ matrix:
 coverage:
 	@$(call takes,TESTS FAULTS)harness/deps && harness/check/coverage
 
+kcsan:
+	@$(call takes,TESTS FAULTS SEED)harness/deps && harness/check/kcsan
+
 peers:
 	@$(call takes,ONLY LIST TESTS XFSTESTS NDCTL MIRROR)$(if $(LIST),, \
 		LIST=yes harness/peers/peers.py >/dev/null && \
@@ -121,6 +130,10 @@ compat:
 stress:
 	@$(call takes,KERNEL SECONDS SEED WORKER OPS CORRUPT)harness/deps && \
 		harness/prepare "$${KERNEL:-series}" && harness/stress/run
+
+scale:
+	@$(call takes,KERNEL SECONDS ONLY)harness/deps && \
+		harness/prepare "$${KERNEL:-series}" && harness/scale/run
 
 # FORCE=1 overwrites the other side's work only where that is asked for.
 tree:

@@ -65,13 +65,13 @@ machine() {
 }
 machine
 
-# kernel_out base|series|debug: the output folder of that kernel. Each lies
+# kernel_out base|series|debug|kcsan: the output folder of that kernel. Each lies
 # beside its source as ../linux, so that ccache serves one from the other.
 kernel_out() {
 	case $1 in
 	base) echo "$BUILD/base/kernel$machine" ;;
-	series|debug) echo "$BUILD/kernel-$1$machine" ;;
-	*) die "KERNEL=$1: there are base, series and debug" ;;
+	series|debug|kcsan) echo "$BUILD/kernel-$1$machine" ;;
+	*) die "KERNEL=$1: there are base, series, debug and kcsan" ;;
 	esac
 }
 

@@ -106,7 +106,7 @@ for case in "INT 130" "TERM 143" "KILL 137"; do
 	equals "SIG$signal leaves no QEMU and no file" "$(stray)" ""
 done
 
-KERNEL=other refuses "a wrong KERNEL" "KERNEL=other: there are base, series and debug" guest true
+KERNEL=other refuses "a wrong KERNEL" "KERNEL=other: there are base, series, debug and kcsan" guest true
 ACCEL=xen refuses "a wrong ACCEL" "ACCEL=xen: with ARCH=x86_64 there are tcg kvm" guest true
 ARCH=mips refuses "a wrong ARCH" "ARCH=mips: there are x86_64, arm64" guest true
 PAGES=64k refuses "pages that it has not got" "PAGES=64k: x86_64 has 4k" guest true

@@ -8,7 +8,7 @@ run() { # VARIABLE=VALUE...
 	env BUILD="$tmp/build" "$@" "$TOP/harness/stress/run"
 }
 
-refuses "no such kernel" "KERNEL=base: there are series and debug" run KERNEL=base
+refuses "no such kernel" "KERNEL=base: there are series, debug and kcsan" run KERNEL=base
 refuses "SECONDS is no number" "SECONDS=x: give a number" run STRESS_SECONDS=x
 refuses "no time at all" "SECONDS=0: give a number" run STRESS_SECONDS=0
 refuses "SEED is too large" "SEED=99999999999: give a number" run SEED=99999999999
