@@ -91,14 +91,19 @@ def curves():
     return {name: [points[p] for p in sorted(points)] for name, points in found.items()}
 
 
+def times(a, b):
+    """a / b: below 10 with two digits behind the point, as 0.95 is not 1.0."""
+    return "%.*f" % (2 if a < 10 * b else 0, a / b)
+
+
 def table(results):
     line = "%-33s %8s %7s %12s %12s %12s %8s %8s %9s %9s"
     print(line % ("case", "pages", "leaves", "base", "series", "reference", "base/", "series/", "series", "series"))
     print(line % ("", "", "", "instr.", "instr.", "instr.", "series", "referen.", "per page", "per leaf"))
     for name, r in results.items():
-        print("%-33s %8d %7d %12d %12d %12d %8.1f %8.3f %9.2f %9.1f" % (
+        print("%-33s %8d %7d %12d %12d %12d %8s %8.3f %9.2f %9.1f" % (
             name, r["pages"], r["leaves"], r["base"], r["series"], r["limit"],
-            r["base"] / r["series"], r["series"] / r["limit"],
+            times(r["base"], r["series"]), r["series"] / r["limit"],
             r["series"] / r["pages"], r["series"] / r["leaves"]))
 
 
@@ -109,9 +114,9 @@ def dma_table(results):
     print("%-40s %8s %7s %12s %12s %10s %8s %8s %8s %10s %10s" % (
         "", "", "", "instr.", "instr.", "instr.", "series", "referen.", "gpusvm", "base", "series"))
     for name, r in results.items():
-        print("%-40s %8d %7d %12d %12d %10d %8.1f %8.3f %8s %10d %10d" % (
+        print("%-40s %8d %7d %12d %12d %10d %8s %8.3f %8s %10d %10d" % (
             name, r["pages"], r["leaves"], r["base"], r["series"], r["limit"],
-            r["base"] / r["series"], r["series"] / r["limit"],
+            times(r["base"], r["series"]), r["series"] / r["limit"],
             "%.3f" % (r["series"] / r["gpusvm"]) if "gpusvm" in r else "",
             r["base_bytes"], r["series_bytes"]))
 

@@ -10,10 +10,11 @@ is named exists. It runs none of them.
 And each figure of the documents must be in the results that were committed last:
   harness/bench/results.json   what make bench wrote
   harness/bench/check-faults   how many faults make check expects
-A figure is a number with a comma in it, or anything in a column of numbers. Those of one
-line of a table must be of one case, and of the base or series as the column says. A
-quotient may be rounded to a whole number, a tenth, or from 10,000 on to two or three
-digits. A number that has nothing to do with these results stands in the words of a claim.
+A figure is a number with a comma in it, or anything in a column of numbers. Those of
+one line of a table must be of one case, and of the base or series as the column says. A
+quotient has two digits behind the point, or from 10 on none, and from 10,000 on may be
+rounded to two or three digits. A number that has nothing to do with these results
+stands in the words of a claim.
 What it does not see: figures of one memory that are exchanged, such as those of map and
 unmap, a figure in a sentence that is one of another case, numbers below 1,000 in
 sentences, and the picture. The table of machines in TESTED.md must be the one that
@@ -183,7 +184,7 @@ def quotients(figures):
     for a in values:
         for b in values:
             q = a / b if b else 0
-            yield from ("%.1f" % q, "{:,.0f}".format(q))
+            yield "%.2f" % q if q < 10 else "{:,.0f}".format(q)
             if q >= 10000:
                 yield from ("{:,.0f}".format(float("%.*g" % (digits, q))) for digits in (2, 3))
 
