@@ -39,8 +39,8 @@ lint := codespell clang-19 lld-19 llvm-19 sparse coccinelle python3-sphinx graph
 help:
 	@echo 'make demo [FILE=path]   build, boot, and let a device mirror that file on DAX (20'
 	@echo '                        to 30 minutes the first time, half a minute later)'
-	@echo 'make check              every test; the last line counts them (about two hours the'
-	@echo '                        first time, one later)'
+	@echo 'make check              the tests of the series, on one machine, and of the harness; the'
+	@echo '                        last line counts them (about two hours the first time, one later)'
 	@echo '        [FAULTS=n]      n range faults in each race of hmm_leaves'
 	@echo 'make check T=list       its steps, and how long each took'
 	@echo 'make check T="word..."  the steps that have one of the words in their names'
