@@ -656,8 +656,8 @@ int hmm_dma_window_init(struct hmm_dma_window *window, struct device *dev,
 		return -EINVAL;
 
 	/*
-	 * Not dev_dma_skip_sync(): that changes for good when the device's first
-	 * buffer bounces, and whole pages do not.
+	 * Not dev_dma_skip_sync(): that changes for good when a buffer of the
+	 * device bounces for the first time. The whole pages of a window do not.
 	 */
 	if (!dev_is_dma_coherent(dev) || dma_addressing_limited(dev) ||
 	    is_swiotlb_force_bounce(dev) ||

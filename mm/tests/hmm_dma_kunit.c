@@ -26,6 +26,8 @@
 #include <linux/spinlock.h>
 #include <linux/swiotlb.h>
 
+#include "../hmm_blocks.h"
+
 static char *pci;
 module_param(pci, charp, 0);
 MODULE_PARM_DESC(pci, "PCI device with an IOMMU and P2PDMA memory to map for");
@@ -715,6 +717,59 @@ static void test_small_window(struct kunit *test)
 	hmm_dma_window_destroy(&window);
 }
 
+/* A window costs what is mapped in it, however far its ends are from each other. */
+static void test_terabytes(struct kunit *test)
+{
+	struct hmm_dma_test *t = test->priv;
+	struct hmm_dma_batch batch = { .dir = DMA_TO_DEVICE };
+	struct mmu_interval_notifier notifier = {};
+	unsigned long pfn = page_to_pfn(t->ram), size = 64UL << 40, end;
+	struct hmm_dma_window window;
+	struct hmm_extent extents[3], mapped;
+	struct hmm_range range = {
+		.notifier = &notifier,
+		.start = WINDOW,
+		.extents = extents,
+		.nr_extents = ARRAY_SIZE(extents),
+	};
+	dma_addr_t dma[2] = {};
+	int i, ret;
+
+	/* As much as there are DMA addresses for: half of 39 bits is the least. */
+	while ((ret = hmm_dma_window_init(&window, t->dev, WINDOW, WINDOW + size,
+					  NULL)) == -ENOSPC && size > 128UL << 30)
+		size /= 2;
+	KUNIT_ASSERT_EQ(test, ret, 0);
+	kunit_info(test, "%lu GiB", size >> 30);
+	KUNIT_EXPECT_TRUE(test, hmm_blocks_empty(&window.blocks));
+
+	end = WINDOW + size;
+	extents[0] = (struct hmm_extent){ WINDOW, WINDOW + PMD_SIZE, PMD_FLAGS | pfn };
+	extents[1] = (struct hmm_extent){ WINDOW + PMD_SIZE, end - PMD_SIZE, 0 };
+	extents[2] = (struct hmm_extent){ end - PMD_SIZE, end, PMD_FLAGS | pfn };
+	range.end = end;
+	KUNIT_EXPECT_EQ(test, hmm_range_dma_prepare(&window, &range, &batch), 0);
+	KUNIT_EXPECT_EQ(test, hmm_range_dma_map(&window, &range, &batch), 0);
+	for (i = 0; i < 2; i++) {
+		KUNIT_EXPECT_TRUE(test, hmm_range_dma_mapped(&window, &range, &batch,
+							     2 * i, &mapped, &dma[i]));
+		KUNIT_EXPECT_EQ(test, iommu_iova_to_phys(t->iommu, dma[i]),
+				page_to_phys(t->ram));
+	}
+	KUNIT_EXPECT_EQ(test, dma[1] - dma[0], size - PMD_SIZE);
+
+	/* The end alone, then all of it. */
+	hmm_range_dma_unmap(&window, end - PMD_SIZE, end);
+	KUNIT_EXPECT_EQ(test, iommu_iova_to_phys(t->iommu, dma[1]), 0);
+	KUNIT_EXPECT_EQ(test, iommu_iova_to_phys(t->iommu, dma[0]),
+			page_to_phys(t->ram));
+	hmm_range_dma_unmap(&window, window.start, window.end);
+	KUNIT_EXPECT_EQ(test, iommu_iova_to_phys(t->iommu, dma[0]), 0);
+	KUNIT_EXPECT_TRUE(test, hmm_blocks_empty(&window.blocks));
+	hmm_range_dma_finish(&batch);
+	hmm_dma_window_destroy(&window);
+}
+
 /* It is over two leaves: there is a node of the record for the pages of each. */
 static void test_small_window_two_leaves(struct kunit *test)
 {
@@ -1135,6 +1190,7 @@ static struct kunit_case hmm_dma_iommu_test_cases[] = {
 	KUNIT_CASE(test_stale),
 	KUNIT_CASE(test_small_window),
 	KUNIT_CASE(test_small_window_two_leaves),
+	KUNIT_CASE(test_terabytes),
 	KUNIT_CASE(test_two_lists),
 	KUNIT_CASE(test_two_windows),
 	KUNIT_CASE(test_not_in_window),
@@ -1153,4 +1209,5 @@ static struct kunit_suite hmm_dma_iommu_test_suite = {
 kunit_test_suites(&hmm_dma_test_suite, &hmm_dma_iommu_test_suite);
 
 MODULE_DESCRIPTION("KUnit tests of HMM's DMA mappings");
+MODULE_IMPORT_NS("EXPORTED_FOR_KUNIT_TESTING");
 MODULE_LICENSE("GPL");

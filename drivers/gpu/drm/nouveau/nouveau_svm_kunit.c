@@ -37,6 +37,7 @@
 #include <linux/mman.h>
 #include <linux/moduleparam.h>
 #include <linux/pci.h>
+#include <linux/prandom.h>
 #include <linux/uaccess.h>
 
 static char *svm_kunit_pci;
@@ -1978,6 +1979,81 @@ static void svm_kunit_windows_desc(const unsigned int *nr, char *desc)
 
 KUNIT_ARRAY_PARAM(svm_kunit_windows, svm_kunit_windows, svm_kunit_windows_desc);
 
+/* get_task_mm() has nothing for a kernel thread, even if it uses a process's memory. */
+static int svm_kunit_bind(struct svm_kunit *t, struct drm_file *file,
+			  struct drm_nouveau_svm_bind *args)
+{
+	int ret;
+
+	current->flags &= ~PF_KTHREAD;
+	ret = nouveau_svmm_bind(t->dev, args, file);
+	current->flags |= PF_KTHREAD;
+	return ret;
+}
+
+static u64 svm_kunit_random(struct rnd_state *rnd)
+{
+	return (u64)prandom_u32_state(rnd) << 32 | prandom_u32_state(rnd);
+}
+
+/* Whatever an application passes to SVM_BIND and SVM_INIT, it gets the right answer. */
+static void test_bad_input(struct kunit *test)
+{
+	const u64 good = NOUVEAU_SVM_BIND_COMMAND__MIGRATE << NOUVEAU_SVM_BIND_COMMAND_SHIFT |
+			 (u64)NOUVEAU_SVM_BIND_TARGET__GPU_VRAM << NOUVEAU_SVM_BIND_TARGET_SHIFT;
+	unsigned long addr = svm_kunit_mmap(test, NULL, 0, SZ_4M, RW, MAP_PRIVATE);
+	struct svm_kunit *t = test->priv;
+	struct drm_file *file = svm_kunit_zalloc(test, sizeof(*file));
+	unsigned int i, done = 0, refused = 0;
+	int busy = nouveau_svm_check_device(t->drm) ?: -EBUSY;
+	struct rnd_state rnd;
+
+	file->driver_priv = t->cli;
+	prandom_seed_state(&rnd, 1);
+	for (i = 0; i < 20000; i++) {
+		const u64 corner[] = { 0, 1, ~0ULL, PAGE_SIZE, addr, addr + SZ_4M, TASK_SIZE,
+				       PAGE_OFFSET, ~0ULL - PAGE_SIZE, svm_kunit_random(&rnd) };
+		struct drm_nouveau_svm_bind args = {
+			.header = good,
+			.va_start = addr,
+			.va_end = addr + SZ_4M,
+			.npages = svm_kunit_random(&rnd),
+			.result = svm_kunit_random(&rnd),
+		};
+		u64 *word = (u64 *)&args, flip = svm_kunit_random(&rnd);
+		struct drm_nouveau_svm_init init;
+		u64 start, end;
+		int want = 0;
+
+		/* One word or two are something else, or have a wrong bit. */
+		if (flip & 1)
+			word[flip >> 8 & 7] = corner[(flip >> 16) % ARRAY_SIZE(corner)];
+		if (flip & 2)
+			word[flip >> 24 & 7] ^= BIT_ULL(flip >> 32 & 63);
+		start = args.va_start & PAGE_MASK;
+		end = ALIGN(args.va_end, PAGE_SIZE);
+		if (args.header != (good | (args.header & 0xff00)) || start >= end ||
+		    args.stride || args.reserved0 || args.reserved1)
+			want = -EINVAL;
+		KUNIT_ASSERT_EQ(test, svm_kunit_bind(t, file, &args), want);
+		if (want) {
+			refused++;
+		} else {
+			KUNIT_ASSERT_EQ(test, args.result, 0);
+			done++;
+		}
+
+		if (i % 16)
+			continue;
+		init.unmanaged_addr = corner[(flip >> 40) % ARRAY_SIZE(corner)];
+		init.unmanaged_size = corner[(flip >> 48) % ARRAY_SIZE(corner)];
+		KUNIT_ASSERT_EQ(test, nouveau_svmm_init(t->dev, &init, file), busy);
+		cond_resched();
+	}
+	KUNIT_EXPECT_GT(test, done, 1000);
+	KUNIT_EXPECT_GT(test, refused, 1000);
+}
+
 static struct kunit_case svm_kunit_cases[] = {
 	KUNIT_CASE(test_anon),
 	KUNIT_CASE(test_tables),
@@ -1987,6 +2063,7 @@ static struct kunit_case svm_kunit_cases[] = {
 	KUNIT_CASE(test_migrate),
 	KUNIT_CASE(test_vram),
 	KUNIT_CASE(test_errors),
+	KUNIT_CASE(test_bad_input),
 	KUNIT_CASE(test_device),
 	KUNIT_CASE(test_suspend),
 	KUNIT_CASE(test_batches),
