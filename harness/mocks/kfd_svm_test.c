@@ -489,7 +489,7 @@ static void test_final_errors(struct kunit *test)
 static void transient(struct kunit *test, int error, bool later)
 {
 	struct file *file = shmem(test);
-	unsigned int delay = 1;
+	unsigned int delay;
 	int i;
 
 	mapping_map(test, file, ADDR, NR * PAGE_SIZE, RW, 0);
@@ -503,10 +503,13 @@ static void transient(struct kunit *test, int error, bool later)
 	expect_same(test, 0, 49);
 	expect_same(test, 100, 149);
 	KUNIT_EXPECT_EQ(test, atomic_read(&t.rescheduled), 5);
+	/* The truncation's second invalidation can make the first try no failure. */
+	delay = later ? t.delays[0] : 1;
+	KUNIT_EXPECT_LE(test, delay, 2);
 	for (i = 0; i < 5; i++) {
+		KUNIT_EXPECT_EQ(test, t.delays[i], delay);
 		if (later)
 			delay *= 2;
-		KUNIT_EXPECT_EQ(test, t.delays[i], delay);
 	}
 	KUNIT_EXPECT_EQ(test, t.p->svms.restore_delay_ms, 1);
 	KUNIT_EXPECT_EQ(test, t.dma_mapped, 100);

@@ -2009,6 +2009,7 @@ static void test_bad_input(struct kunit *test)
 	struct rnd_state rnd;
 
 	file->driver_priv = t->cli;
+	t->cli->svm.svmm = t->svmm;
 	prandom_seed_state(&rnd, 1);
 	for (i = 0; i < 20000; i++) {
 		const u64 corner[] = { 0, 1, ~0ULL, PAGE_SIZE, addr, addr + SZ_4M, TASK_SIZE,
@@ -2052,6 +2053,7 @@ static void test_bad_input(struct kunit *test)
 	}
 	KUNIT_EXPECT_GT(test, done, 1000);
 	KUNIT_EXPECT_GT(test, refused, 1000);
+	t->cli->svm.svmm = NULL;
 }
 
 static struct kunit_case svm_kunit_cases[] = {
