@@ -4,14 +4,14 @@
 # instead of fetching one. BASE=6.12 is for the series for Linux 6.12.y.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check guest bench matrix coverage kcsan stress scale powercuts peers compat tree export series lint mutants clean
+.PHONY: help demo check guest bench matrix coverage kcsan stress fuzz scale powercuts peers compat tree export series lint mutants clean
 MAKEFLAGS += --no-print-directory
 # What is given here is no option of a make that a script calls.
 MAKEOVERRIDES :=
 
 # Options that not every target takes. The others refuse them, before they start anything.
 options := FILE T FAULTS KERNEL RUN ONLY LIST TESTS XFSTESTS NDCTL MIRROR MODULE SECONDS SEED \
-	WORKER OPS CORRUPT CUTS BROKEN REHEARSE SET V BOOT
+	WORKER OPS CORRUPT CUTS BROKEN REHEARSE SET V BOOT CALLS ROUND LIMIT DROP KNOWN
 given := $(foreach o,$(options),$(if $(filter command,$(origin $(o))),$(o)))
 takes = $(foreach o,$(filter-out $(1),$(given)),$(error hmm-dax: make $@ takes no $(o)=))
 
@@ -21,7 +21,7 @@ override T := $(value T)
 export BASE RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V SET ONLY LIST T TESTS
 export MODULE XFSTESTS NDCTL MIRROR
 export ARCH PAGES IOMMU DAX CONFIG MEM CPUS QEMU QEMU_OPTS APPEND GDB CLOCK BOOT_TIMEOUT JOBS
-export SEED WORKER OPS CORRUPT CUTS BROKEN
+export SEED WORKER OPS CORRUPT CUTS BROKEN CALLS ROUND LIMIT DROP KNOWN
 
 # bash has a variable of this name, which counts.
 unexport SECONDS
@@ -62,6 +62,9 @@ help:
 	@echo 'make scale [ONLY=cases] [SECONDS=n] [KERNEL=series|debug|kcsan]'
 	@echo '                        many processes, leaves and windows, little memory, and how'
 	@echo '                        long munmap() takes meanwhile (10 minutes)'
+	@echo 'make fuzz [CALLS=n] [SEED=n] [KERNEL=debug|series]'
+	@echo '                        bad input for every request of the test drivers (100,000 calls);'
+	@echo '                        a failure prints the command that repeats it'
 	@echo 'make peers [ONLY=suites] [XFSTESTS=tree] [NDCTL=tree] [MIRROR=yes] [LIST=yes]'
 	@echo '                        other suites of DAX, on base and series side by side; with'
 	@echo '                        MIRROR=yes, a device mirrors all that they map'
@@ -134,6 +137,10 @@ stress:
 scale:
 	@$(call takes,KERNEL SECONDS ONLY)harness/deps && \
 		harness/prepare "$${KERNEL:-series}" && harness/scale/run
+
+fuzz:
+	@$(call takes,KERNEL CALLS SEED ROUND WORKER LIMIT DROP CORRUPT KNOWN)harness/deps && \
+		harness/prepare "$${KERNEL:-debug}" && harness/fuzz/run
 
 # FORCE=1 overwrites the other side's work only where that is asked for.
 tree:

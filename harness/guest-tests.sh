@@ -248,6 +248,12 @@ stress() { # KERNEL SECONDS SEED [OPTION OF stress...]
 	in_guest "$1" $(($2 * 2 + 1200)) "stress-test -t $2 -s $3 ${*:4}"
 }
 
+# Bad input for each request of the test drivers. Of the slowest machine that was seen, 300
+# calls a second.
+fuzz() { # KERNEL CALLS SEED [OPTION OF fuzz...]
+	in_guest "$1" $(($2 / 300 + 1200)) "fuzz-test -n $2 -s $3 ${*:4}"
+}
+
 # The counts of all TAP in a log: kselftest's own totals, or single results.
 # Both may stand behind run_vmtests.sh's prefix. A program that ran none of its
 # tests, as with the name of one that is not there, has failed.
