@@ -4,7 +4,7 @@
 # instead of fetching one. BASE=6.12 is for the series for Linux 6.12.y.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check guest bench matrix coverage kcsan stress fuzz scale powercuts peers compat tree export series lint mutants clean
+.PHONY: help demo check guest bench matrix coverage kcsan stress fuzz sweep scale powercuts peers compat tree export series lint mutants clean
 MAKEFLAGS += --no-print-directory
 # What is given here is no option of a make that a script calls.
 MAKEOVERRIDES :=
@@ -65,6 +65,9 @@ help:
 	@echo 'make fuzz [CALLS=n] [SEED=n] [KERNEL=debug|series]'
 	@echo '                        bad input for every request of the test drivers (100,000 calls);'
 	@echo '                        a failure prints the command that repeats it'
+	@echo 'make sweep [ONLY=tests] [BROKEN=record|memory|never]'
+	@echo '                        let each allocation of HMM, of DMA windows and of their users fail'
+	@echo '                        once, on all memory of the debug kernel (an hour)'
 	@echo 'make peers [ONLY=suites] [XFSTESTS=tree] [NDCTL=tree] [MIRROR=yes] [LIST=yes]'
 	@echo '                        other suites of DAX, on base and series side by side; with'
 	@echo '                        MIRROR=yes, a device mirrors all that they map'
@@ -141,6 +144,9 @@ scale:
 fuzz:
 	@$(call takes,KERNEL CALLS SEED ROUND WORKER LIMIT DROP CORRUPT KNOWN)harness/deps && \
 		harness/prepare "$${KERNEL:-debug}" && harness/fuzz/run
+
+sweep:
+	@$(call takes,KERNEL ONLY BROKEN)harness/deps && harness/prepare debug && harness/sweep/run
 
 # FORCE=1 overwrites the other side's work only where that is asked for.
 tree:

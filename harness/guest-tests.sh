@@ -244,6 +244,11 @@ rdma_odp() {
 
 # All devices and all memory at once, against a model that knows every byte. To look for
 # fewer operations that fail takes up to two minutes more.
+# The program tells when a single test does not end.
+sweep() { # KERNEL [OPTION OF sweep-test...]
+	in_guest "$1" 14400 "sweep-test ${*:2}"
+}
+
 stress() { # KERNEL SECONDS SEED [OPTION OF stress...]
 	in_guest "$1" $(($2 * 2 + 1200)) "stress-test -t $2 -s $3 ${*:4}"
 }
