@@ -149,10 +149,17 @@ run_nouveau() {
 	echo "dax-storage && dax=\$(dax-list svm) || exit
 		edu=\$(grep -lx 0x11e8 /sys/bus/pci/devices/*/device) && edu=\${edu%/device}
 		echo always >/sys/kernel/mm/transparent_hugepage/enabled
+		cd /sys/kernel/debug && [ ! -d failslab ] || {
+			echo N | tee failslab/ignore-gfp-wait fail_page_alloc/ignore-gfp-wait
+			echo 0 >fail_page_alloc/min-order; } >/dev/null; cd /run
 		modprobe nouveau svm_kunit_pci=\${edu##*/} svm_kunit_dax=\$dax &&
 		${FILTER:+! grep -qs test_atomic /sys/kernel/debug/kunit/nouveau_svm/results ||}
 		grep -q 'test_atomic: a THP' /sys/kernel/debug/kunit/nouveau_svm/results ||
 			echo 'not ok test_atomic had no THP'
+		${FILTER:+true ||} [ ! -d /sys/kernel/debug/failslab ] ||
+			grep -q 'test_no_memory: [1-9][0-9]* of' \
+				/sys/kernel/debug/kunit/nouveau_svm/results ||
+			echo 'not ok test_no_memory had no failure'
 		modprobe nouveau_dmem_mocks && kunit-results nouveau_vmm_pfn nouveau_svm nouveau_dmem"
 }
 

@@ -293,13 +293,17 @@ static int by_gpusvm(struct device *dev, struct hmm_bench_dma *d,
 			ret = dma_iova_link(dev, &state, hmm_pfn_to_phys(pfns[i]),
 					    offset, PAGE_SIZE << order,
 					    DMA_BIDIRECTIONAL, 0);
+			if (ret)
+				break;
 			addr = state.addr + offset;
 			offset += PAGE_SIZE << order;
 		} else {
 			addr = dma_map_page(dev, page, 0, PAGE_SIZE << order,
 					    DMA_BIDIRECTIONAL);
-			if (dma_mapping_error(dev, addr))
+			if (dma_mapping_error(dev, addr)) {
 				ret = -EIO;
+				break;
+			}
 		}
 		addrs[j] = (struct gpusvm_addr){ addr, order, DMA_BIDIRECTIONAL };
 	}

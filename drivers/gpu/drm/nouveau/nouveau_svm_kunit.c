@@ -998,6 +998,45 @@ static void test_errors(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, t->svm->nr_windows, nr);
 }
 
+#ifdef CONFIG_FAULT_INJECTION
+/*
+ * A fault finds no memory, at one place after the other where it takes some: nothing of
+ * it stays, and the next one is served. Allocations that may sleep only fail with N in
+ * ignore-gfp-wait of failslab and fail_page_alloc in debugfs, and pages with 0 in
+ * fail_page_alloc/min-order.
+ */
+static void test_no_memory(struct kunit *test)
+{
+	unsigned int n, failed = 0;
+	bool reached = true;
+
+	for (n = 1; reached && n < 1000; n++) {
+		/* Too small for THP. */
+		unsigned long addr = svm_kunit_mmap(test, NULL, SZ_16G, SZ_1M, RW,
+						    MAP_PRIVATE | MAP_FIXED);
+		int ret;
+
+		WRITE_ONCE(current->fail_nth, n);
+		ret = svm_kunit_fault(test, addr, FAULT_WRITE);
+		reached = !READ_ONCE(current->fail_nth);
+		WRITE_ONCE(current->fail_nth, 0);
+		if (ret) {
+			failed++;
+			KUNIT_EXPECT_TRUE(test, reached);
+			KUNIT_EXPECT_EQ(test, ret, -ENOMEM);
+			expect_no_page(test, addr);
+			KUNIT_ASSERT_EQ(test, svm_kunit_fault(test, addr,
+							      FAULT_WRITE), 0);
+		}
+		expect_page(test, addr, KUNIT_SMALL, NVKM_VMM_PFN_W);
+		KUNIT_ASSERT_EQ(test, vm_munmap(addr, SZ_1M), 0);
+		expect_no_page(test, addr);
+	}
+	KUNIT_EXPECT_FALSE(test, reached);
+	kunit_info(test, "%u of %u failures", failed, n - 2);
+}
+#endif
+
 static void test_dax(struct kunit *test)
 {
 	struct svm_kunit *t = test->priv;
@@ -2066,6 +2105,9 @@ static struct kunit_case svm_kunit_cases[] = {
 	KUNIT_CASE(test_vram),
 	KUNIT_CASE(test_errors),
 	KUNIT_CASE(test_bad_input),
+#ifdef CONFIG_FAULT_INJECTION
+	KUNIT_CASE(test_no_memory),
+#endif
 	KUNIT_CASE(test_device),
 	KUNIT_CASE(test_suspend),
 	KUNIT_CASE(test_batches),
