@@ -2048,6 +2048,7 @@ static void test_bad_input(struct kunit *test)
 	struct rnd_state rnd;
 
 	file->driver_priv = t->cli;
+	mutex_init(&t->cli->mutex);
 	t->cli->svm.svmm = t->svmm;
 	prandom_seed_state(&rnd, 1);
 	for (i = 0; i < 20000; i++) {
@@ -2093,6 +2094,7 @@ static void test_bad_input(struct kunit *test)
 	KUNIT_EXPECT_GT(test, done, 1000);
 	KUNIT_EXPECT_GT(test, refused, 1000);
 	t->cli->svm.svmm = NULL;
+	mutex_destroy(&t->cli->mutex);
 }
 
 static struct kunit_case svm_kunit_cases[] = {
