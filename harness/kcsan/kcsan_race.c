@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A data race on purpose, to see that KCSAN finds one: two threads increment a counter
+ * for two seconds, without a lock. And memory that nobody frees, for kmemleak.
+ */
+#include <linux/delay.h>
+#include <linux/jiffies.h>
+#include <linux/kthread.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+
+static unsigned long counter;
+
+static int kcsan_race_thread(void *unused)
+{
+	unsigned long end = jiffies + 2 * HZ;
+
+	while (time_before(jiffies, end)) {
+		counter++;
+		cond_resched();
+	}
+	/* kthread_stop() wants to find it here. */
+	while (!kthread_should_stop())
+		msleep(20);
+	return 0;
+}
+
+static int __init kcsan_race_init(void)
+{
+	struct task_struct *threads[2];
+	void *lost;
+	int i;
+
+	/* A stale pointer, in a register say, can hide one of them. */
+	for (i = 0; i < 10; i++) {
+		lost = kmalloc(96, GFP_KERNEL);
+		OPTIMIZER_HIDE_VAR(lost);
+	}
+	for (i = 0; i < 2; i++)
+		threads[i] = kthread_run(kcsan_race_thread, NULL, "kcsan_race/%d", i);
+	for (i = 0; i < 2; i++)
+		if (!IS_ERR(threads[i]))
+			kthread_stop(threads[i]);
+	return 0;
+}
+
+static void __exit kcsan_race_exit(void)
+{
+}
+
+module_init(kcsan_race_init);
+module_exit(kcsan_race_exit);
+MODULE_DESCRIPTION("A data race on purpose");
+MODULE_LICENSE("GPL");
