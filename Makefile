@@ -4,14 +4,15 @@
 # instead of fetching one. BASE=6.12 is for the series for Linux 6.12.y.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check guest bench matrix coverage kcsan stress fuzz sweep scale powercuts peers compat tree export series lint mutants clean
+.PHONY: help demo check guest bench matrix coverage kcsan stress fuzz sweep scale disasters powercuts peers compat tree export series lint mutants clean
 MAKEFLAGS += --no-print-directory
 # What is given here is no option of a make that a script calls.
 MAKEOVERRIDES :=
 
 # Options that not every target takes. The others refuse them, before they start anything.
 options := FILE T FAULTS KERNEL RUN ONLY LIST TESTS XFSTESTS NDCTL MIRROR MODULE SECONDS SEED \
-	WORKER OPS CORRUPT CUTS BROKEN REHEARSE SET V BOOT CALLS ROUND LIMIT DROP KNOWN
+	WORKER OPS CORRUPT CUTS BROKEN MEMORY BREAK REHEARSE SET V BOOT CALLS \
+	ROUND LIMIT DROP KNOWN
 given := $(foreach o,$(options),$(if $(filter command,$(origin $(o))),$(o)))
 takes = $(foreach o,$(filter-out $(1),$(given)),$(error hmm-dax: make $@ takes no $(o)=))
 
@@ -21,7 +22,7 @@ override T := $(value T)
 export BASE RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V SET ONLY LIST T TESTS
 export MODULE XFSTESTS NDCTL MIRROR
 export ARCH PAGES IOMMU DAX CONFIG MEM CPUS QEMU QEMU_OPTS APPEND GDB CLOCK BOOT_TIMEOUT JOBS
-export SEED WORKER OPS CORRUPT CUTS BROKEN CALLS ROUND LIMIT DROP KNOWN
+export SEED WORKER OPS CORRUPT CUTS BROKEN MEMORY BREAK CALLS ROUND LIMIT DROP KNOWN
 
 # bash has a variable of this name, which counts.
 unexport SECONDS
@@ -68,6 +69,9 @@ help:
 	@echo 'make sweep [ONLY=tests] [BROKEN=record|memory|never]'
 	@echo '                        let each allocation of HMM, of DMA windows and of their users fail'
 	@echo '                        once, on all memory of the debug kernel (an hour)'
+	@echo 'make disasters [ONLY=groups] [MEMORY=names] [LIST=yes] [KERNEL=series|debug]'
+	@echo '                        memory breaks, moves or goes away, and devices are unplugged,'
+	@echo '                        while devices access it (half an hour; debug: two hours)'
 	@echo 'make peers [ONLY=suites] [XFSTESTS=tree] [NDCTL=tree] [MIRROR=yes] [LIST=yes]'
 	@echo '                        other suites of DAX, on base and series side by side; with'
 	@echo '                        MIRROR=yes, a device mirrors all that they map'
@@ -147,6 +151,11 @@ fuzz:
 
 sweep:
 	@$(call takes,KERNEL ONLY BROKEN)harness/deps && harness/prepare debug && harness/sweep/run
+
+disasters:
+	@$(call takes,KERNEL ONLY MEMORY BREAK LIST)$(if $(LIST),, \
+		LIST=check harness/disasters/run && harness/deps && \
+		harness/prepare "$${KERNEL:-series}" &&) harness/disasters/run
 
 # FORCE=1 overwrites the other side's work only where that is asked for.
 tree:
