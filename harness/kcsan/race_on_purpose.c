@@ -11,23 +11,24 @@
 
 static unsigned long counter;
 
-/* KCSAN leaves functions of its own out of its reports: those with kcsan_ in the name. */
-static int race_on_purpose(void *unused)
+/* KCSAN leaves functions of its own out of its reports: those with csan_ in their name. */
+static int racing_thread(void *unused)
 {
 	unsigned long end = jiffies + 5 * HZ;
 
 	while (time_before(jiffies, end)) {
 		counter++;
+		/* Each time in memory. */
+		barrier();
 		cond_resched();
 	}
-	/* Without a reader, there would be no counter. kthread_stop() wants to find it here. */
-	pr_info("counted to %lu\n", data_race(counter));
+	/* kthread_stop() wants to find it here. */
 	while (!kthread_should_stop())
 		msleep(20);
 	return 0;
 }
 
-static int __init kcsan_race_init(void)
+static int __init race_on_purpose_init(void)
 {
 	struct task_struct *threads[2];
 	void *lost;
@@ -39,7 +40,7 @@ static int __init kcsan_race_init(void)
 		OPTIMIZER_HIDE_VAR(lost);
 	}
 	for (i = 0; i < 2; i++) {
-		threads[i] = kthread_create(race_on_purpose, NULL, "kcsan_race/%d", i);
+		threads[i] = kthread_create(racing_thread, NULL, "race/%d", i);
 		if (IS_ERR(threads[i]))
 			continue;
 		kthread_bind(threads[i], i);
@@ -51,11 +52,11 @@ static int __init kcsan_race_init(void)
 	return 0;
 }
 
-static void __exit kcsan_race_exit(void)
+static void __exit race_on_purpose_exit(void)
 {
 }
 
-module_init(kcsan_race_init);
-module_exit(kcsan_race_exit);
+module_init(race_on_purpose_init);
+module_exit(race_on_purpose_exit);
 MODULE_DESCRIPTION("A data race on purpose");
 MODULE_LICENSE("GPL");
