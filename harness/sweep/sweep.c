@@ -119,7 +119,9 @@ static const struct memory {
 	{ "device-dax, 4K leaves", { { DEV_PTE, PMD - HALF, 2 * HALF, PAGE, 0 } }, PMD, HALF },
 	{ "device-dax, 2M leaves", { { DEV_PMD, 0, 4 * PMD, PMD, 0 } }, 0, 4 * PMD },
 	{ "device-dax, 1G leaf", { { DEV_PUD, 0, PUD, PUD, 0 } }, 0, PUD },
-	{ "anonymous, 4K leaves", { { ANON, PMD - HALF, 2 * HALF, PAGE, 0 } }, PMD, HALF },
+	/* Its pages lie anywhere, and what test_hmm_dma maps at once are 16 extents. */
+	{ "anonymous, 4K leaves", { { ANON, PMD - 8 * PAGE, 16 * PAGE, PAGE, 0 } }, PMD,
+	  8 * PAGE },
 	{ "THP, 2M leaves", { { THP, 0, 2 * PMD, PMD, 0 } }, 0, 2 * PMD },
 	/* One call maps leaves of several sizes, and fails after the larger ones. */
 	{ "2M, then 4K leaves", {
@@ -885,13 +887,19 @@ static void open_mirror(void)
 		fail("/dev/hmm_dmirror0: %s", strerror(errno));
 }
 
-static int mirror_call(unsigned long cmd)
+static size_t mirrored(void)
 {
 	size_t pages = (end_of_run() - start_of()) / PAGE;
+
+	return pages < MIRRORED ? pages : MIRRORED;
+}
+
+static int mirror_call(unsigned long cmd)
+{
 	struct hmm_dmirror_cmd args = {
 		.addr = (uintptr_t)start_of(),
 		.ptr = (uintptr_t)buf,
-		.npages = pages < MIRRORED ? pages : MIRRORED,
+		.npages = mirrored(),
 	};
 
 	return request(other, cmd, &args);
@@ -918,7 +926,7 @@ static int run_write(void)
 
 static void mirror_written(void)
 {
-	for (size_t i = 0; i < sizeof(buf); i += PAGE)
+	for (size_t i = 0; i < mirrored() * PAGE; i += PAGE)
 		if (memcmp(start_of() + i, buf + i, PAGE))
 			fail("page %zu is not what the device wrote", i / PAGE);
 	touch();
@@ -943,9 +951,9 @@ static int run_snapshot(void)
 
 static void snapshot(void)
 {
-	for (int i = 0; i < MIRRORED; i++)
+	for (size_t i = 0; i < mirrored(); i++)
 		if (!((unsigned char)buf[i] & HMM_DMIRROR_PROT_WRITE) || buf[i] & 0xe0)
-			fail("page %d is %#x in the snapshot", i, (unsigned char)buf[i]);
+			fail("page %zu is %#x in the snapshot", i, (unsigned char)buf[i]);
 }
 
 /* test_hmm_leaves: the list walk and the array, each compared with the page table. */
