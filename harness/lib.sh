@@ -11,6 +11,12 @@ CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/hmm-dax
 say() { printf '%s\n' "hmm-dax: $*" >&2; }
 die() { say "$*"; exit 1; }
 
+# number_of NAME VALUE MIN MAX: a decimal number, of at most ten digits.
+number_of() {
+	[[ $2 =~ ^(0|[1-9][0-9]{0,9})$ ]] && (($2 >= $3 && $2 <= $4)) && return
+	die "$1=$2: give a number from $3 to $4"
+}
+
 # BASE: the base, and with it the series. Any 7.3.y serves, or any 6.12.y.
 #   SUITE           Debian's, that has the base's source
 #   HMM_SELFTESTS   of its selftests, those that are built

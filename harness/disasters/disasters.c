@@ -60,7 +60,9 @@
 #include "lib/test_hmm_dma_uapi.h"
 #include "lib/test_hmm_uapi.h"
 
+#include "../common/mix.h"
 #include "../stress/rdma.h"
+#include "requests.h"
 
 #ifndef MADV_HWPOISON
 #define MADV_HWPOISON		100
@@ -70,7 +72,6 @@
 #endif
 
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
-#define PAGE		4096UL
 #define PMD		(2UL << 20)
 #define PUD		(1UL << 30)
 #define EDU_AT		256	/* where in a page edu writes */
@@ -173,13 +174,6 @@ static void on_alarm(int sig)
 	_exit(2);
 }
 
-static u64 mix(u64 z)
-{
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-	return z ^ (z >> 31);
-}
-
 /* What page @i has in its version @v: never zeroes. */
 static void pattern(char *to, size_t i, u64 v)
 {
@@ -203,28 +197,6 @@ static void wanted(const struct place *p, u64 version, char *to)
 	pattern(to, p->page, p->owner == EDU ? 0 : version);
 	if (p->owner == EDU && version)
 		edu_pattern(to + EDU_AT, p->page, version);
-}
-
-static int request(int fd, unsigned long cmd, void *args)
-{
-	/* -EBUSY: the memory changed all the time for a second. */
-	for (int busy = 0;;) {
-		if (!ioctl(fd, cmd, args))
-			return 0;
-		if (errno != EINTR && (errno != EBUSY || ++busy > 10))
-			return errno;
-	}
-}
-
-static int window(int fd, unsigned long cmd, char *at, size_t bytes, u64 flags)
-{
-	struct test_hmm_dma_window win = {
-		.addr = (uintptr_t)at,
-		.npages = bytes / PAGE,
-		.flags = flags,
-	};
-
-	return request(fd, cmd, &win);
 }
 
 static int transfer(int fd, unsigned long cmd, char *at, void *buf, size_t bytes)

@@ -33,7 +33,8 @@
 #include "lib/test_hmm_dma_uapi.h"
 #include "lib/test_hmm_uapi.h"
 
-#define PAGE		4096UL
+#include "requests.h"
+
 #define PMD		(2UL << 20)
 #define SIZE		(16UL << 20)
 #define NPAGES		(SIZE / PAGE)
@@ -83,27 +84,6 @@ static bool right(const char *got, size_t offset, size_t n)
 		if (*(const u64 *)(got + i) != word_at(offset + i))
 			return false;
 	return true;
-}
-
-static int request(int fd, unsigned long cmd, void *args)
-{
-	for (int busy = 0;;) {
-		if (!ioctl(fd, cmd, args))
-			return 0;
-		if (errno != EINTR && (errno != EBUSY || ++busy > 10))
-			return errno;
-	}
-}
-
-static int window(int fd, unsigned long cmd, char *at, size_t bytes, u64 flags)
-{
-	struct test_hmm_dma_window win = {
-		.addr = (uintptr_t)at,
-		.npages = bytes / PAGE,
-		.flags = flags,
-	};
-
-	return request(fd, cmd, &win);
 }
 
 /* EFAULT: reaped, and the address space is still there. ESRCH: that is gone as well. */

@@ -63,6 +63,8 @@
 #include "lib/test_hmm_leaves_uapi.h"
 #include "lib/test_hmm_uapi.h"
 
+#include "../common/mix.h"
+
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE		25
 #endif
@@ -274,13 +276,6 @@ static volatile bool alone;		/* nobody else changes this process's memory */
 enum how { OWN, GIVEN, SHAKY, NR_HOW };
 
 static int fds[NR_HOW][NR_NODES];
-
-static u64 mix(u64 z)
-{
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-	return z ^ (z >> 31);
-}
 
 static u64 state;
 

@@ -20,14 +20,9 @@
 #include <lib/test_hmm_uapi.h>
 #include <lib/test_hmm_dma_uapi.h>
 
-#define LEAF	(2UL << 20)
+#include "../common/mix.h"
 
-static inline uint64_t mix(uint64_t x)
-{
-	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-	x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-	return x ^ (x >> 31);
-}
+#define LEAF	(2UL << 20)
 
 /* A number below @n. */
 static inline unsigned long pick(uint64_t *rng, unsigned long n)

@@ -37,6 +37,9 @@
 #include "lib/test_hmm_dma_uapi.h"
 #include "lib/test_hmm_uapi.h"
 
+#include "../common/mix.h"
+#include "../common/tap.h"
+
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 #define MIB		(1UL << 20)
 #define GIB		(1UL << 30)
@@ -45,21 +48,6 @@ typedef uint64_t u64;
 
 static size_t page;
 static u64 seconds = 30;
-static int tests, failures;
-
-static __attribute__((format(printf, 2, 3)))
-void result(bool good, const char *format, ...)
-{
-	va_list args;
-
-	printf("%sok %d ", good ? "" : "not ", ++tests);
-	va_start(args, format);
-	vprintf(format, args);
-	va_end(args);
-	printf("\n");
-	fflush(stdout);
-	failures += !good;
-}
 
 static const char *need(const char *name)
 {
@@ -174,13 +162,6 @@ struct shared {
 		char failure[120];
 	} of[PROCESSES];
 };
-
-static u64 mix(u64 z)
-{
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-	return z ^ (z >> 31);
-}
 
 static void fill(char *p, u64 x)
 {

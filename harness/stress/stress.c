@@ -57,6 +57,8 @@
 #include "lib/test_hmm_leaves_uapi.h"
 #include "lib/test_hmm_uapi.h"
 
+#include "../common/mix.h"
+#include "../common/tap.h"
 #include "rdma.h"
 
 #ifndef MADV_COLLAPSE
@@ -166,14 +168,6 @@ static struct object objects[NR_KINDS];
 static int mirror[2], leaves = -1, pagemap;
 static char *buf, *old;			/* MAX_BUF pages, one page */
 static volatile bool stormy;		/* another thread of this process is at work */
-
-/* The output function of splitmix64: 64 bits, each depending on all of @z. */
-static u64 mix(u64 z)
-{
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-	return z ^ (z >> 31);
-}
 
 /* Number @k of those that make up operation @n of this worker. */
 static u64 number(u64 n, int k)
@@ -2163,22 +2157,6 @@ static bool numeric(const char *text, u64 max, u64 *value)
 	errno = 0;
 	*value = strtoull(text, &end, 10);
 	return *text >= '0' && *text <= '9' && !*end && !errno && *value <= max;
-}
-
-static int tests, failures;
-
-static __attribute__((format(printf, 2, 3)))
-void result(bool good, const char *format, ...)
-{
-	va_list args;
-
-	printf("%sok %d ", good ? "" : "not ", ++tests);
-	va_start(args, format);
-	vprintf(format, args);
-	va_end(args);
-	printf("\n");
-	fflush(stdout);
-	failures += !good;
 }
 
 /* What the options say. */

@@ -52,6 +52,7 @@
 #include "lib/test_hmm_uapi.h"
 
 #include "../bench/hmm_bench.h"
+#include "../common/tap.h"
 #include "../odp-race/odp_race.h"
 #include "sweep_units.h"
 #ifdef RDMA
@@ -1610,22 +1611,8 @@ static __attribute__((noreturn)) void sweep(const struct operation *op)
 
 /* ---- the parent ---- */
 
-static int tests, failures, skipped;
+static int skipped;
 static bool bad_setup;
-
-static __attribute__((format(printf, 2, 3)))
-void result(bool fine, const char *format, ...)
-{
-	va_list args;
-
-	printf("%sok %d ", fine ? "" : "not ", ++tests);
-	va_start(args, format);
-	vprintf(format, args);
-	va_end(args);
-	printf("\n");
-	fflush(stdout);
-	failures += !fine;
-}
 
 static void setup(const char *path, const char *text)
 {
