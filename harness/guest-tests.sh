@@ -239,7 +239,7 @@ odp_race() {
 		for how in "-t 10 munmap" "-t 3 hugetlb" "-t 15 -f 4 zap" "-t 15 zap" \
 				"-t 10 -f 3 thp" "-t 10 -f 3 -o 3 -p 300 thp" \
 				"-t 10 -f 4 -o 3 -p 100 zap" "-t 5 fork" "-t 10 -f 3 fork"; do
-			if odp-race $how; then echo "ok $how"; else echo "not ok $how"; failed=1; fi
+			if odp-threads $how; then echo "ok $how"; else echo "not ok $how"; failed=1; fi
 		done; [ $failed = 0 ]'
 }
 

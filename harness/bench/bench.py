@@ -4,7 +4,7 @@
 base against series.
 
 Both kernels boot in the same guest under QEMU's instruction clock, load the
-same module and run the same program (hmm-bench cost). Writes a table to
+same module and run the same program (bench-cases cost). Writes a table to
 standard output, build/bench/{results,curves}.json and build/bench/results.svg.
 
 results.json is harness/bench/results.json with the section of this machine made
@@ -31,12 +31,12 @@ TERABYTE = str(1 << 28)
 
 
 def guest(kernel, mode, columns):
-    """Rows that `hmm-bench MODE` prints on a kernel."""
+    """Rows that `bench-cases MODE` prints on a kernel."""
     print("hmm-dax: measuring %s on the %s kernel (a few minutes)" % (mode, kernel), file=sys.stderr, flush=True)
     run = subprocess.run([os.path.join(TOP, "harness", "guest")], stdout=subprocess.PIPE, env={
         **os.environ, "KERNEL": kernel, "CLOCK": "instructions", "IOMMU": IOMMU, "RUN":
         "dax-storage && . /run/storage && modprobe hmm_bench count=0 && " +
-        ("modprobe hmm_bench_dma && " if MACHINE == "x86_64" else "") + "hmm-bench " + mode})
+        ("modprobe hmm_bench_dma && " if MACHINE == "x86_64" else "") + "bench-cases " + mode})
     if run.returncode:
         sys.stdout.buffer.write(run.stdout)
         sys.exit("hmm-dax: the measurement on the %s kernel failed (status %d)"

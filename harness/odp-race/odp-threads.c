@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * odp-race [-t seconds] [-f threads] [-p pages] [-o pages] zap|thp|munmap|hugetlb|fork
+ * odp-threads [-t seconds] [-f threads] [-p pages] [-o pages] zap|thp|munmap|hugetlb|fork
  *
  * Threads (-f, default 1) map a range (-p, default 16 pages) with odp_race,
  * from a multiple of 2 MiB on or that many pages (-o) behind it,
@@ -122,7 +122,7 @@ static int reg(char *p, size_t len, int flags)
 
 static int bad_usage(void)
 {
-	fputs("usage: odp-race [-t seconds] [-f threads] [-p pages] [-o pages] HOW\n", stderr);
+	fputs("usage: odp-threads [-t seconds] [-f threads] [-p pages] [-o pages] HOW\n", stderr);
 	fputs("HOW is zap, thp, munmap, hugetlb, or fork\n", stderr);
 	return 2;
 }

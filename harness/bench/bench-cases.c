@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * hmm-bench faults: one hmm_range_fault() over a cold range, one line
+ * bench-cases faults: one hmm_range_fault() over a cold range, one line
  *	"case pages leaves order faults" for each mapping.
- * hmm-bench cost: what it costs, one line "case pages leaves ns limit";
+ * bench-cases cost: what it costs, one line "case pages leaves ns limit";
  *	under QEMU's instruction clock ns are instructions. The limit of a warm
  *	case is, for dense output, the loop that fills the array; for a list, the
  *	walk from the top of the page table down to each leaf. When
  *	cold it is the CPU touching one byte a leaf besides. Where one fault maps
  *	many PTEs (fault-around, a large folio) it touches one byte for all of
  *	these, and the limit of both outputs has the walk.
- * hmm-bench curves: what ranges of growing size cost, one line
+ * bench-cases curves: what ranges of growing size cost, one line
  *	"curve case pages leaves ns".
  *
- * hmm-bench dma: what it costs to map a range for a device and to take it back,
+ * bench-cases dma: what it costs to map a range for a device and to take it back,
  *	one line "case pages leaves ns limit gpusvm bytes", see struct
  *	hmm_bench_dma. The base kernel has ns and bytes only.
  *
@@ -592,7 +592,7 @@ int main(int argc, char **argv)
 	} else if (!strcmp(what, "curves")) {
 		curves();
 	} else {
-		errx(2, "usage: hmm-bench faults|cost|curves|dma [CASE]");
+		errx(2, "usage: bench-cases faults|cost|curves|dma [CASE]");
 	}
 	return 0;
 }
