@@ -12,7 +12,7 @@ MAKEOVERRIDES :=
 # Options that not every target takes. The others refuse them, before they start anything.
 options := FILE T FAULTS KERNEL RUN ONLY LIST TESTS XFSTESTS NDCTL MIRROR MODULE SECONDS SEED \
 	WORKER OPS CORRUPT CUTS BROKEN MEMORY BREAK REHEARSE SET V BOOT CALLS \
-	ROUND LIMIT DROP KNOWN
+	ROUND LIMIT DROP
 given := $(foreach o,$(options),$(if $(filter command,$(origin $(o))),$(o)))
 takes = $(foreach o,$(filter-out $(1),$(given)),$(error hmm-dax: make $@ takes no $(o)=))
 
@@ -22,7 +22,7 @@ override T := $(value T)
 export BASE RUN LINUX FILE KERNEL FORCE ACCEL GUEST_TIMEOUT SPLAT FAULTS PMEM P2PDMA V SET ONLY LIST T TESTS
 export MODULE XFSTESTS NDCTL MIRROR
 export ARCH PAGES IOMMU DAX CONFIG MEM CPUS QEMU QEMU_OPTS APPEND GDB CLOCK BOOT_TIMEOUT JOBS
-export SEED WORKER OPS CORRUPT CUTS BROKEN MEMORY BREAK CALLS ROUND LIMIT DROP KNOWN
+export SEED WORKER OPS CORRUPT CUTS BROKEN MEMORY BREAK CALLS ROUND LIMIT DROP
 
 # bash has a variable of this name, which counts.
 unexport SECONDS
@@ -146,7 +146,7 @@ scale:
 		harness/prepare "$${KERNEL:-series}" && harness/scale/run
 
 fuzz:
-	@$(call takes,KERNEL CALLS SEED ROUND WORKER LIMIT DROP CORRUPT KNOWN)harness/deps && \
+	@$(call takes,KERNEL CALLS SEED ROUND WORKER LIMIT DROP CORRUPT)harness/deps && \
 		harness/prepare "$${KERNEL:-debug}" && harness/fuzz/run
 
 sweep:

@@ -26,8 +26,6 @@
  *   -l      time limit of a call in milliseconds (default 60000)
  *   -d      this errno is not documented for this request: the test of the test
  *   -c      a byte of the process that never opened a device changes: likewise
- *   -K      also what is known to go wrong and left out otherwise, of dmirror, pieces, pud;
- *           see spare_dmirror() and change_place(); yes: all of it
  *
  * Worker 16 of a message is the process that makes each request as it is meant, before
  * the first round and every 16th.
@@ -194,11 +192,10 @@ union args {
 
 /* Each is at an address of its own, the same in all processes. */
 enum place {
-	ANON, THP, MOVED, MOVED_THP, SHMEM, HUGETLB, ZERO, EXT4, XFS, PRIVATE, READONLY,
-	DEV_PTE, DEV_PMD, DEV_PUD, MIXED, NONE, HOLE, NR_PLACES
+	ANON, THP, SHMEM, HUGETLB, ZERO, EXT4, XFS, PRIVATE, READONLY, DEV_PTE, DEV_PMD, DEV_PUD,
+	MIXED, NONE, HOLE, NR_PLACES
 };
 
-/* MOVED and MOVED_THP are for memory that is private to a device, see spare_dmirror(). */
 #define PLACE_AT(p)	(0x100000000000UL + (u64)(p) * 2 * GIB)
 #define ABSENT_AT	0x330000000000UL	/* no flipped bit leads there */
 #define BUFFER_AT	0x0c0000000000UL
@@ -212,8 +209,6 @@ static const struct {
 } places[NR_PLACES] = {
 	[ANON]	   = { NULL, 2 * MIB },
 	[THP]	   = { NULL, 4 * MIB },
-	[MOVED]	   = { NULL, 2 * MIB },
-	[MOVED_THP] = { NULL, 4 * MIB },
 	[SHMEM]	   = { NULL, 2 * MIB },
 	[HUGETLB]  = { NULL, 2 * MIB },
 	[ZERO]	   = { NULL, 64 * PAGE },
@@ -266,9 +261,6 @@ static u64 seed;
 static unsigned int fuzz_round;
 static int self;			/* index of this process's slot */
 static struct slot *slot;
-static unsigned int careless;		/* -K */
-
-enum { DMIRROR_TOO = 1, PIECES_TOO = 2, PUD_TOO = 4 };
 static volatile bool storm, changing;
 static volatile bool alone;		/* nobody else changes this process's memory */
 
@@ -350,8 +342,6 @@ static void map_place(enum place p)
 	switch (p) {
 	case ANON:
 	case THP:
-	case MOVED:
-	case MOVED_THP:
 	case NONE:
 		flags = MAP_PRIVATE | MAP_ANONYMOUS;
 		break;
@@ -379,9 +369,9 @@ static void map_place(enum place p)
 	/* There are few pages for hugetlb, and not for everybody. */
 	if (got == MAP_FAILED && p != HUGETLB && p != MIXED)
 		give_up("mmap of place %d, %s", p, places[p].env ?: nothing);
-	if (p == THP || p == MOVED_THP)
+	if (p == THP)
 		madvise(at, size, MADV_HUGEPAGE);
-	if (p == ANON || p == MOVED)
+	if (p == ANON)
 		madvise(at, size, MADV_NOHUGEPAGE);
 }
 
@@ -681,66 +671,6 @@ static void wild_args(struct call *c)
 	} while (one_in(3));
 }
 
-static bool in_moved(u64 addr, u64 size)
-{
-	u64 start = PLACE_AT(MOVED), end = PLACE_AT(MOVED_THP) + places[MOVED_THP].size;
-
-	return addr < end && (addr >= start || size > start - addr);
-}
-
-/*
- * Upstream's lib/test_hmm.c is a test driver that trusts its user. This keeps from it what
- * is known to break it, and what it would do without an end; -K does not.
- */
-static void spare_dmirror(struct call *c)
-{
-	struct hmm_dmirror_cmd *cmd = &c->args.dmirror;
-	u64 n = cmd->npages << 12 >> 12;
-	bool private = c->node < 2;
-
-	switch (commands[c->command].request) {
-	case HMM_DMIRROR_CHECK_EXCLUSIVE:
-		/* It looks at each page of any number of them, and cannot be killed. */
-		if (n > 1024 && !(careless & DMIRROR_TOO))
-			cmd->npages = n & 1023;
-		break;
-	case HMM_DMIRROR_RELEASE:
-		/* It takes memory away that others are about to use, see every_request(). */
-		if (!(careless & DMIRROR_TOO))
-			cmd->npages = one_in(2) ? 0 : -(cmd->addr >> 12);
-		break;
-	case HMM_DMIRROR_MIGRATE_TO_DEV:
-	case HMM_DMIRROR_MIGRATE_TO_SYS:
-		/*
-		 * Migrations across 2 MiB or VMAs, with protected parts of THPs (see
-		 * change_place()): with them, the debug kernel's processes lost memory
-		 * after some 200,000 calls. Which of them does it is not known.
-		 */
-		if (n > 512 && !(careless & PIECES_TOO))
-			cmd->npages = n & 15;
-		if (careless & DMIRROR_TOO)
-			break;
-		/* For that, see READ. */
-		if (private && !in_moved(cmd->addr, cmd->npages << 12) && one_in(8))
-			cmd->addr = PLACE_AT(one_in(2) ? MOVED : MOVED_THP);
-		if (private && !in_moved(cmd->addr, cmd->npages << 12))
-			cmd->npages = 0;
-		break;
-	case HMM_DMIRROR_READ:
-	case HMM_DMIRROR_WRITE:
-	case HMM_DMIRROR_READ_UNLOCKED:
-		/*
-		 * Of memory that is private to the device, it uses the struct page's
-		 * memory, which does not exist, unless this file has migrated it, and
-		 * nothing was invalidated since.
-		 */
-		if (private && in_moved(cmd->addr, cmd->npages << 12) &&
-		    !(careless & DMIRROR_TOO))
-			cmd->addr += PLACE_AT(SHMEM) - PLACE_AT(MOVED);
-		break;
-	}
-}
-
 /*
  * Take out what is not to be asked for: what the driver has to do in full, and would do
  * for hours (huge values which have to be refused stay), and what crashes the machine by
@@ -761,7 +691,9 @@ static void tame(struct call *c)
 		/* It has to go on to the end of the buffer. */
 		if (cmd->request == HMM_DMIRROR_SNAPSHOT && n >= 4 * MIB)
 			a->dmirror.ptr = BUFFER_AT + BUFFER - below(64);
-		spare_dmirror(c);
+		/* It takes memory away that others are about to use, see every_request(). */
+		if (cmd->request == HMM_DMIRROR_RELEASE)
+			a->dmirror.npages = one_in(2) ? 0 : -(a->dmirror.addr >> 12);
 		break;
 	case LEAVES:
 		/* Of both structures. */
@@ -1096,11 +1028,8 @@ static void change_place(u64 what)
 
 	if (p == READONLY || p == NONE || p == HOLE || p == MIXED)
 		return;
-	/*
-	 * A device-dax is protected by whole leaves, and so is hugetlb. What migrates is,
-	 * too, see spare_dmirror().
-	 */
-	if (p != HUGETLB && p < DEV_PTE && (p > MOVED_THP || careless & PIECES_TOO)) {
+	/* A device-dax is protected by whole leaves, and so is hugetlb. */
+	if (p != HUGETLB && p < DEV_PTE) {
 		from = (what >> 20) % (size / PAGE) * PAGE;
 		length = size - from;
 	}
@@ -1112,9 +1041,7 @@ static void change_place(u64 what)
 		break;
 	case 1:
 	case 2:
-		/* x86 warns of a PUD leaf that comes back from PROT_NONE, on any 7.3, too. */
-		mprotect(at + from, length,
-			 (what >> 36) & 1 || (p == DEV_PUD && !(careless & PUD_TOO)) ? PROT_READ : PROT_NONE);
+		mprotect(at + from, length, (what >> 36) & 1 ? PROT_READ : PROT_NONE);
 		usleep((what >> 32) % 200);
 		mprotect(at + from, length, PROT_READ | PROT_WRITE);
 		break;
@@ -1888,13 +1815,6 @@ static bool drop_errno(const char *text)
 
 int main(int argc, char **argv)
 {
-	static const struct {
-		const char *name;
-		unsigned int what;
-	} known[] = {
-		{ "dmirror", DMIRROR_TOO }, { "pieces", PIECES_TOO }, { "pud", PUD_TOO },
-		{ "yes", ~0U },
-	};
 	u64 calls = 100000, each = 25000, began, made;
 	int workers = 4, only = -1, opt, failed = 0;
 	bool corrupt = false, kept = true;
@@ -1903,7 +1823,7 @@ int main(int argc, char **argv)
 	char *kept_at;
 	pid_t keeper, pid;
 
-	while ((opt = getopt(argc, argv, "n:s:p:k:r:w:l:d:cK:")) != -1) {
+	while ((opt = getopt(argc, argv, "n:s:p:k:r:w:l:d:c")) != -1) {
 		switch (opt) {
 		case 'n':
 			calls = strtoull(optarg, NULL, 10);
@@ -1931,13 +1851,6 @@ int main(int argc, char **argv)
 			break;
 		case 'c':
 			corrupt = true;
-			break;
-		case 'K':
-			for (size_t i = 0; i < ARRAY_SIZE(known); i++)
-				if (!strcmp(optarg, known[i].name))
-					careless = known[i].what;
-			if (!careless)
-				return 2;
 			break;
 		default:
 			return 2;
