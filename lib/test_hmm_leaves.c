@@ -471,9 +471,26 @@ static int leaves_compare_request(struct leaves *leaves, unsigned long addr,
 	return 0;
 }
 
-/* Compare the output with the page table, bit for bit. */
+/*
+ * A fault can map pages around the one that it is for, also some that the walk
+ * has passed: it did not ask for these, and has reported that they are missing.
+ * Nothing is invalidated for that.
+ */
+static bool leaves_appeared(struct leaves *leaves, unsigned long addr,
+			    unsigned long got, unsigned long want)
+{
+	return leaves->flags & HMM_LEAVES_PER_PAGE &&
+	       !(leaves_request(leaves->flags) & HMM_PFN_REQ_FAULT &
+		 leaves_garbage(leaves, addr)) &&
+	       !(got & (HMM_PFN_VALID | HMM_PFN_ERROR)) && want & HMM_PFN_VALID;
+}
+
+/*
+ * Compare the output with the page table, bit for bit. With @may_appear, -EBUSY
+ * is for a page that may have appeared during the call.
+ */
 static int leaves_compare(struct leaves *leaves, unsigned long start,
-			  unsigned long end)
+			  unsigned long end, bool may_appear)
 {
 	const unsigned long *pfns = leaves->pfns;
 	unsigned long addr = start;
@@ -486,6 +503,9 @@ static int leaves_compare(struct leaves *leaves, unsigned long start,
 			unsigned long want = leaf_entry(&leaf, addr);
 
 			want |= leaves_garbage(leaves, addr) & LEAVES_STICKY;
+			if (*pfns != want && may_appear &&
+			    leaves_appeared(leaves, addr, *pfns, want))
+				return -EBUSY;
 			if (*pfns != want)
 				return leaves_differ(leaves, HMM_LEAVES_ENTRY,
 						     addr, *pfns, want);
@@ -516,6 +536,7 @@ static int leaves_check_dense(struct leaves *leaves, unsigned long start,
 		.hmm_pfns = leaves->pfns,
 	};
 	int expected = leaves_expect(leaves, start, end);
+	unsigned long appeared = 0;	/* the sequence of that call; never 0 */
 	unsigned int tries;
 	int ret, valid;
 
@@ -547,11 +568,18 @@ static int leaves_check_dense(struct leaves *leaves, unsigned long start,
 		valid = leaves_lock(leaves, &range);
 		if (valid < 0)
 			return valid;
+		/*
+		 * All that was asked for is there, so the next call makes no fault
+		 * and must see everything, unless memory is invalidated.
+		 */
 		if (valid)
-			ret = leaves_compare(leaves, start, end);
+			ret = leaves_compare(leaves, start, end,
+					     appeared != range.notifier_seq);
 		leaves_unlock(leaves);
-		if (valid)
+		if (valid && ret != -EBUSY)
 			return ret;
+		if (valid)
+			appeared = range.notifier_seq;
 		leaves->retries++;
 	}
 	return -EAGAIN;

@@ -76,7 +76,8 @@ struct hmm_leaves_diff {
  *	all of the range
  * @reserved: (in) 0
  * @pages: (out) entries that were compared, in pages
- * @retries: (out) calls made again because the memory was invalidated meanwhile
+ * @retries: (out) calls made again because the memory was invalidated meanwhile,
+ *	or because a fault has mapped pages that nobody had asked for
  * @diff: (out) the difference, with -EUCLEAN
  *
  * Nobody else may change the memory during the call.

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * DAX mappings, used by the CPU alone: what puts markers into page tables (guard
- * regions, write protection by userfaultfd), and files that share blocks by
- * reflink, mapped by leaves of different sizes.
+ * regions, write protection by userfaultfd), PROT_NONE, holes that are
+ * mapped before they are written, and files that share blocks by reflink, mapped by
+ * leaves of different sizes.
  *
  * The memory is named in the environment: HMM_DAX_EXT4 and _XFS are folders on
  * file systems mounted with -o dax that give files blocks aligned to a PMD (xfs
@@ -31,7 +32,10 @@
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #define TAINT_WARN	0x200
 #define PAGE		((size_t)psize())
@@ -257,6 +261,52 @@ TEST_F(dax, guard_leaf)
 	ASSERT_EQ(warned(), self->warned);
 }
 
+/* Memory that mprotect() takes away and gives back, or that is unmapped then. */
+TEST_F(dax, prot_none)
+{
+	char *p = self->map + self->size - self->align;
+	size_t at = p - self->map;
+
+	fill(p, PAGE, at, 8);
+	ASSERT_EQ(mprotect(p, self->align, PROT_NONE), 0);
+	ASSERT_EQ(load(p), SIGSEGV);
+	ASSERT_EQ(mprotect(p, self->align, PROT_READ | PROT_WRITE), 0);
+	ASSERT_EQ(load(p), 0);
+	ASSERT_TRUE(same(p, PAGE, at, 8));
+	ASSERT_EQ(mprotect(p, self->align, PROT_NONE), 0);
+	ASSERT_EQ(munmap(p, self->align), 0);
+	ASSERT_EQ(warned(), self->warned);
+}
+
+/* A debugger can read it meanwhile; if that does not end, this test times out. */
+TEST_F(dax, prot_none_debugger)
+{
+	char *p = self->map + self->size - self->align;
+	int status;
+	pid_t pid;
+	long word;
+
+	fill(p, PAGE, p - self->map, 9);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+		if (!load(p) && !mprotect(p, self->align, PROT_NONE))
+			raise(SIGSTOP);
+		_exit(1);
+	}
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	ASSERT_TRUE(WIFSTOPPED(status));
+	errno = 0;
+	word = ptrace(PTRACE_PEEKDATA, pid, p, NULL);
+	ASSERT_EQ(errno, 0);
+	ASSERT_EQ(word, *(long *)p);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	ASSERT_EQ(warned(), self->warned);
+}
+
 /* What a thread guards and leaves unguarded, in turns. */
 struct guard {
 	char *page;
@@ -348,6 +398,83 @@ TEST_F(dax, uffd_wp_async)
 	}
 	close(uffd);
 	ASSERT_EQ(warned(), self->warned);
+}
+
+#define HOLES	8
+
+FIXTURE(holes)
+{
+	char *map;
+	int fd;
+};
+
+FIXTURE_VARIANT(holes)
+{
+	const char *env;
+};
+
+FIXTURE_VARIANT_ADD(holes, ext4)
+{
+	"HMM_DAX_EXT4"
+};
+
+FIXTURE_VARIANT_ADD(holes, xfs)
+{
+	"HMM_DAX_XFS"
+};
+
+/* Blocks that are allocated, but not written, and mapped for reading. */
+FIXTURE_SETUP(holes)
+{
+	const char *dir = getenv(variant->env);
+	int i;
+
+	self->fd = -1;
+	if (!dir)
+		SKIP(return, "%s is not set", variant->env);
+	self->fd = open(dir, O_TMPFILE | O_RDWR, 0600);
+	ASSERT_GE(self->fd, 0);
+	ASSERT_EQ(posix_fallocate(self->fd, 0, HOLES * PAGE), 0);
+	self->map = map_file(self->fd, HOLES * PAGE, PAGE, 0);
+	ASSERT_NE(self->map, MAP_FAILED);
+	for (i = 0; i < HOLES; i++)
+		ASSERT_EQ(self->map[i * PAGE], 0);
+}
+
+FIXTURE_TEARDOWN(holes)
+{
+	if (self->fd >= 0)
+		close(self->fd);
+}
+
+/* After write() to all pages from @first: how many are mapped with their data? */
+static int write_holes(int fd, const char *map, int first)
+{
+	char *buf = malloc(PAGE);
+	int i, good = 0;
+
+	for (i = first; i < HOLES; i++) {
+		fill(buf, PAGE, i * PAGE, 1);
+		if (pwrite(fd, buf, PAGE, i * PAGE) != (ssize_t)PAGE)
+			return -1;
+	}
+	for (i = first; i < HOLES; i++)
+		good += same(map + i * PAGE, PAGE, i * PAGE, 1);
+	free(buf);
+	return good;
+}
+
+/* The first write() may initialize the blocks of the others, too. */
+TEST_F(holes, write_beside_write)
+{
+	ASSERT_EQ(write_holes(self->fd, self->map, 0), HOLES);
+}
+
+/* And so may the fault of a store. */
+TEST_F(holes, write_beside_store)
+{
+	self->map[0] = 1;
+	ASSERT_EQ(write_holes(self->fd, self->map, 1), HOLES - 1);
 }
 
 FIXTURE(reflink)

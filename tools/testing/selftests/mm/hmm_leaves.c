@@ -181,6 +181,16 @@ static int prepare(struct memory *m)
 	return ret;
 }
 
+static bool write_pages(const struct memory *m)
+{
+	size_t i;
+
+	for (i = 0; i < m->size; i += m->page)
+		if (pwrite(m->fd, "", 1, i) != 1)
+			return false;
+	return true;
+}
+
 static int setup_file(struct memory *m, const char *where)
 {
 	size_t i, pmd = pmd_size(), large = m->size > 2 * pmd ? pmd : 0;
@@ -189,9 +199,8 @@ static int setup_file(struct memory *m, const char *where)
 	if (m->fd < 0 || posix_fallocate(m->fd, 0, m->size))
 		return -1;
 	/* Written blocks: a read fault finds data, not a hole. */
-	for (i = 0; i < m->size; i += m->page)
-		if (pwrite(m->fd, "", 1, i) != 1)
-			return -1;
+	if (!write_pages(m))
+		return -1;
 	if (m->backing == HOLES) {
 		/* A large one, and small ones. */
 		fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
@@ -251,6 +260,9 @@ static const char *setup_memory(struct memory *m, enum backing kind,
 	case SHMEM:
 		m->fd = memfd_create("hmm_leaves", 0);
 		if (m->fd < 0 || ftruncate(m->fd, m->size))
+			return "no shared memory";
+		/* Pages in the page cache: a read fault maps those around it. */
+		if (level == PTE && !write_pages(m))
 			return "no shared memory";
 		m->leaf = m->page;
 		break;
@@ -355,6 +367,11 @@ FIXTURE_VARIANT_ADD(exact, private_thp)
 FIXTURE_VARIANT_ADD(exact, hugetlb_pmd)
 {
 	HUGETLB, NULL, PMD, 8
+};
+
+FIXTURE_VARIANT_ADD(exact, shmem_pte)
+{
+	SHMEM, NULL, PTE, 512
 };
 
 FIXTURE_VARIANT_ADD(exact, ext4_pte)
