@@ -472,8 +472,8 @@ static int leaves_compare_request(struct leaves *leaves, unsigned long addr,
 }
 
 /*
- * A fault can map pages around the one that it is for, also some that the walk
- * has passed: it did not ask for these, and has reported that they are missing.
+ * A fault can map pages around the one that it is for, also pages that the walk
+ * has already passed: it did not ask for these, and reported them as missing.
  * Nothing is invalidated for that.
  */
 static bool leaves_appeared(struct leaves *leaves, unsigned long addr,
