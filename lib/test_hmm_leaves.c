@@ -576,10 +576,11 @@ static int leaves_check_dense(struct leaves *leaves, unsigned long start,
 			ret = leaves_compare(leaves, start, end,
 					     appeared != range.notifier_seq);
 		leaves_unlock(leaves);
-		if (valid && ret != -EBUSY)
-			return ret;
-		if (valid)
+		if (valid) {
+			if (ret != -EBUSY)
+				return ret;
 			appeared = range.notifier_seq;
+		}
 		leaves->retries++;
 	}
 	return -EAGAIN;
