@@ -29,7 +29,7 @@ case $SERIES_BASE in
 	HMM_SELFTESTS="dax_mappings hmm-tests hmm_dax hmm_leaves hmm_dma" ;;
 6.12)
 	BUILD=${BUILD:-$TOP/build/6.12} SUITE=trixie
-	HMM_SELFTESTS="hmm-tests hmm_dax" ;;
+	HMM_SELFTESTS="dax_mappings hmm-tests hmm_dax" ;;
 *) die "BASE=$SERIES_BASE: there are series for 7.3 (the default) and 6.12" ;;
 esac
 
