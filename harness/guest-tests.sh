@@ -87,6 +87,13 @@ dax_mappings() {
 		$(kernel_out "$1")/selftests/dax_mappings $options"
 }
 
+# GUP of what userfaultfd protects from all accesses, in hugetlb also with PUD leaves.
+uffd_rwp() {
+	MEM=8192 APPEND="default_hugepagesz=1G hugepagesz=1G hugepages=4" \
+		in_guest "$1" 300 "$(kernel_out "$1")/selftests/uffd-unit-tests -f rwp-gup |
+			sed 's/ok \([0-9]*\) # SKIP/not ok \1/'"
+}
+
 # A device-dax of 1 GiB leaves in memory that it shares with others.
 dax_align() {
 	DAX=hmem in_guest "$1" 120 dax-align

@@ -26,7 +26,7 @@ SERIES_BASE=${BASE:-7.3}
 case $SERIES_BASE in
 7.3)
 	BUILD=${BUILD:-$TOP/build} SUITE=trixie-backports
-	HMM_SELFTESTS="dax_mappings hmm-tests hmm_dax hmm_leaves hmm_dma" ;;
+	HMM_SELFTESTS="dax_mappings hmm-tests hmm_dax hmm_leaves hmm_dma uffd-unit-tests" ;;
 6.12)
 	BUILD=${BUILD:-$TOP/build/6.12} SUITE=trixie
 	HMM_SELFTESTS="dax_mappings hmm-tests hmm_dax" ;;
