@@ -862,14 +862,23 @@ static bool user_memory(u64 addr, u64 size)
 	return addr < 1ULL << 56 && size <= (1ULL << 56) - addr;
 }
 
+/* Of any of the drivers. */
+static bool is_request(unsigned int request)
+{
+	for (size_t i = 0; i < NR_COMMANDS; i++)
+		if (commands[i].request && commands[i].request == request)
+			return true;
+	return false;
+}
+
 static void judge(struct call *c, int got)
 {
 	const struct command *cmd = &commands[c->command];
 	u64 addr = c->args.words[0], size;
 	bool shaky = c->how == SHAKY;
 
-	/* The descriptor can be closed, or be another file by now, which knows the request. */
-	if (shaky && (got == EBADF || got == ENOTTY || !cmd->request))
+	/* The descriptor can be closed, or be another file by now, which may know the request. */
+	if (shaky && (got == EBADF || got == ENOTTY || (!cmd->request && is_request(c->request))))
 		return;
 	if (got >= ERRNOS || !documented[c->command][got])
 		return complain(c, got, "not documented");
