@@ -100,8 +100,8 @@ help:
 	@echo 'BASE=6.12 make demo|check|guest|tree|export|clean'
 	@echo '                        the same with series-6.12/ on Linux 6.12.y, in build/6.12'
 	@echo
-	@echo 'All take LINUX=tree, BUILD=folder, DEPS=install|print|skip. FORCE=1 compiles again what is'
-	@echo 'in the cache; tree, export and clean overwrite or remove work that is not exported.'
+	@echo 'All take LINUX=tree, BUILD=folder, DEPS=install|print|skip. With FORCE=1, what is in the'
+	@echo 'cache is compiled again, and tree, export and clean go on if they lose work by that.'
 	@echo 'Those that boot guests take more: see README.md, "The guest".'
 
 demo:
