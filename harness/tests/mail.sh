@@ -146,7 +146,8 @@ t "there are links" test -s "$tmp/links"
 equals "and each is to a mail of another set" "$(ids | comm -13 - "$tmp/links")" ""
 equals "hmm-list says what it is on top of, and what is on top of it" \
 	"$(sed -n '/^This set applies/,/^base/s/^  "\(.*\)"$/\1/p' "$mails/hmm-list"/0000-*)" \
-	"$(sed -n 's/^Subject: //p' "$repo"/series/cover-letter-{mm-fixes,migrate-fixes,test-hmm-fixes,pud-fixes,dax-fixes}.txt
+	"$(sed -n 's/^Subject: //p' \
+			"$repo"/series/cover-letter-{mm,migrate,test-hmm,pud,dax}-fixes.txt
 		names --grep='^mm/hmm: tell drivers' hmm-dax-base..
 		names --grep='^accel/amdxdna: do not share' hmm-dax-base..
 		sed -n 's/^Subject: //p' \
