@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * fuzz [-n calls] [-s seed] [-p workers] [-k calls] [-r round] [-w worker] [-l ms]
- *      [-d request:errno] [-c] [-K what]
+ *      [-d request:errno] [-c]
  *
  * Bad input for the test drivers of the series: every ioctl() of /dev/hmm_dmirror*,
  * /dev/hmm_dma_edu, /dev/hmm_dma_direct and /dev/hmm_leaves. A call starts as a valid
