@@ -5,7 +5,7 @@ base against series.
 
 Both kernels boot in the same guest under QEMU's instruction clock, load the
 same module and run the same program (bench-cases cost). Writes a table to
-standard output, build/bench/{results,curves}.json and build/bench/results.svg.
+standard output, build/bench/{results,curves}.json and build/bench/{results,scale}.svg.
 
 results.json is harness/bench/results.json with the section of this machine made
 anew. With ARCH= of another machine that is what hmm_range_fault() costs on the
@@ -30,18 +30,23 @@ IOMMU = os.environ.get("IOMMU") or ("intel-cm0" if MACHINE == "x86_64" else "")
 TERABYTE = str(1 << 28)
 
 
-def guest(kernel, mode, columns):
-    """Rows that `bench-cases MODE` prints on a kernel."""
-    print("hmm-dax: measuring %s on the %s kernel (a few minutes)" % (mode, kernel), file=sys.stderr, flush=True)
+def output(kernel, what, command):
+    """What a command prints on a kernel, line by line, in words."""
+    print("hmm-dax: measuring %s on the %s kernel (a few minutes)" % (what, kernel), file=sys.stderr, flush=True)
     run = subprocess.run([os.path.join(TOP, "harness", "guest")], stdout=subprocess.PIPE, env={
-        **os.environ, "KERNEL": kernel, "CLOCK": "instructions", "IOMMU": IOMMU, "RUN":
-        "dax-storage && . /run/storage && modprobe hmm_bench count=0 && " +
-        ("modprobe hmm_bench_dma && " if MACHINE == "x86_64" else "") + "bench-cases " + mode})
+        **os.environ, "KERNEL": kernel, "CLOCK": "instructions", "IOMMU": IOMMU, "RUN": command})
     if run.returncode:
         sys.stdout.buffer.write(run.stdout)
         sys.exit("hmm-dax: the measurement on the %s kernel failed (status %d)"
                  % (kernel, run.returncode))
-    rows = [line.split() for line in run.stdout.decode().splitlines()]
+    return [line.split() for line in run.stdout.decode().splitlines()]
+
+
+def guest(kernel, mode, columns):
+    """Rows that `bench-cases MODE` prints on a kernel."""
+    rows = output(kernel, mode, "dax-storage && . /run/storage && modprobe hmm_bench count=0 && " +
+                  ("modprobe hmm_bench_dma && " if MACHINE == "x86_64" else "") +
+                  "bench-cases " + mode)
     return [r for r in rows if len(r) == columns and all(n.isdigit() for n in r[-3:])]
 
 
@@ -91,6 +96,15 @@ def curves():
     return {name: [points[p] for p in sorted(points)] for name, points in found.items()}
 
 
+def scale():
+    """{curve: {how many: instructions}} of make scale's curves; its test judges them."""
+    found = {}
+    for row in output("series", "what grows with what", "scale-test curves"):
+        if row[:1] == ["curve"]:
+            found.setdefault(row[1], {})[int(row[2])] = int(row[3])
+    return found
+
+
 def times(a, b):
     """a / b: below 10 with two digits behind the point, as 0.95 is not 1.0."""
     return "%.*f" % (2 if a < 10 * b else 0, a / b)
@@ -132,6 +146,46 @@ def curve_table(found):
             more = "%9.1f" % ((p["series"] - q["series"]) / (p["leaves"] - q["leaves"])) if i else " " * 9
             row += "%8d %12d %s     " % (p["leaves"], p["series"], more)
         print(row.rstrip())
+
+
+SCALES = [  # curve, panel, what the key calls it, colour
+    ("windows_over", "munmap() of a page, by windows of the process", "all have the page", "#3060b0"),
+    ("windows_beside", "munmap() of a page, by windows of the process", "none has the page", "#208040"),
+    ("pages_mirrored", "munmap() of pages of device-dax", "a window has them, behind an IOMMU", "#3060b0"),
+    ("pages_not_mirrored", "munmap() of pages of device-dax", "no window", "#b04030"),
+    ("processes", "a page that two mirrors and a window move, by processes", "each page", "#3060b0"),
+]
+
+
+def scale_table(found):
+    print("\nWhat grows with what, in instructions:\n%-20s %8s %12s %12s" % ("", "number", "instr.", "per more"))
+    for name, points in found.items():
+        last = None
+        for n, cost in points.items():
+            more = "%12.1f" % ((cost - points[last]) / (n - last)) if last is not None else ""
+            print("%-20s %8d %12d %s" % (name, n, cost, more))
+            last = n
+
+
+def scale_chart(found):
+    plot = """
+        set terminal svg size 1400,420 font 'sans,12' background 'white'
+        set output '%s/scale.svg'
+        set multiplot layout 1,3
+        set logscale x 4; set logscale y 10; set format y '10^{%%T}'; set grid ytics
+        set key top left; set style data linespoints; set ylabel 'guest instructions'
+    """ % OUT
+    for panel in dict.fromkeys(s[1] for s in SCALES):
+        lines = []
+        for name, of, title, colour in SCALES:
+            if of != panel:
+                continue
+            data = os.path.join(OUT, name + ".dat")
+            with open(data, "w") as f:
+                f.writelines("%d %d\n" % p for p in found[name].items() if p[0])
+            lines.append("'%s' title '%s' lc rgb '%s' pt 7 ps 0.5" % (data, title, colour))
+        plot += "set title '%s'\nset yrange [100:*]\nplot %s\n" % (panel, ", ".join(lines))
+    subprocess.run(["gnuplot"], input=(plot + "unset multiplot\n").encode(), check=True)
 
 
 # Left: what each case costs. Right: how cost grows with size.
@@ -197,10 +251,10 @@ def save(name, what):
         f.write("\n")
 
 
-def save_results(cases):
+def save_results(cases, **more):
     with open(os.path.join(TOP, "harness", "bench", "results.json")) as f:
         machines = json.load(f)
-    machines[MACHINE] = {"measured": datetime.date.today().isoformat(), "cases": cases}
+    machines[MACHINE] = {"measured": datetime.date.today().isoformat(), "cases": cases, **more}
     save("results.json", machines)
 
 
@@ -215,9 +269,12 @@ def main():
     dma_table(dma)
     found = curves()
     curve_table(found)
-    save_results({**results, **dma})
+    scales = scale()
+    scale_table(scales)
+    save_results({**results, **dma}, scale=scales)
     save("curves.json", found)
     chart(results, found)
+    scale_chart(scales)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,12 @@
  *   leaves      a window over 2^20 leaves of one page each
  *   notifiers   4,000 windows of one process, over one page and over pages of their own
  *   memcg       a memory cgroup that is too small for the record of a window
- *   latency     how long munmap() takes while a device faults what it unmaps. Under
- *               QEMU's instruction clock, with one CPU, a nanosecond is an instruction
+ *   latency     how long munmap() takes while a device faults what it unmaps
+ *   curves      what it takes to unmap a page, and to move one, as windows, pages and
+ *               processes grow in number
+ *
+ * latency and curves want QEMU's instruction clock and one CPU: a nanosecond is an
+ * instruction then.
  *
  * Memory comes from HMM_DAX_* as for the selftest hmm_dax; memcg needs a cgroup file
  * system at /run/cgroup. Prints TAP. Exit status 1: something failed; 2: bad usage.
@@ -156,9 +160,10 @@ static int make_file(const char *dir, size_t size)
 #define SLICE		(2 * MIB)
 
 struct shared {
-	volatile bool stop;
+	volatile bool start, stop;
+	volatile int ready;
 	struct {
-		u64 moved, invalidations;
+		u64 moved, invalidations, end;
 		char failure[120];
 	} of[PROCESSES];
 };
@@ -210,8 +215,9 @@ static const char *move(char *p, const int *mirrors, int dma, u64 x, char *buf, 
 	return NULL;
 }
 
+/* Moves @most pages at most, and stops earlier when it is told to. */
 static __attribute__((noreturn))
-void one_process(struct shared *s, int n, int file)
+void one_process(struct shared *s, int n, int file, u64 most)
 {
 	const char *failure = NULL;
 	int mirrors[2], dma;
@@ -228,11 +234,15 @@ void one_process(struct shared *s, int n, int file)
 	map_file(p[0], SLICE, file, n * SLICE);
 	if (mprotect(p[1], SLICE, PROT_READ | PROT_WRITE) || mirror(dma, p[0], 2 * SLICE))
 		failure = "no window";
-	while (!failure && !s->stop) {
+	__atomic_add_fetch(&s->ready, 1, __ATOMIC_SEQ_CST);
+	while (!s->start)
+		usleep(1000);
+	while (!failure && !s->stop && s->of[n].moved < most) {
 		x = mix(x + 0x9e3779b97f4a7c15ULL);
 		failure = move(p[x >> 3 & 1], mirrors, dma, x, buf, buf + page);
 		s->of[n].moved++;
 	}
+	s->of[n].end = now();
 	s->of[n].invalidations = invalidations(dma);
 	if (failure)
 		snprintf(s->of[n].failure, sizeof(s->of[n].failure), "%s (%s)", failure,
@@ -240,23 +250,51 @@ void one_process(struct shared *s, int n, int file)
 	_exit(0);
 }
 
-static void processes(void)
+static struct shared *start_processes(int nr, int file, u64 most)
 {
 	struct shared *s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE,
 				MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	int file = make_file(need("HMM_DAX_EXT4"), PROCESSES * SLICE), left = PROCESSES;
-	u64 moved = 0, invalidated = 0, least = ~0ULL;
-	time_t end = time(NULL) + seconds;
-	bool good = true;
 
-	for (int n = 0; n < PROCESSES; n++) {
+	if (s == MAP_FAILED)
+		err(2, "mmap");
+	for (int n = 0; n < nr; n++) {
 		pid_t pid = fork();
 
 		if (pid < 0)
 			err(2, "fork");
 		if (!pid)
-			one_process(s, n, file);
+			one_process(s, n, file, most);
 	}
+	for (; s->ready < nr; usleep(1000))
+		if (waitpid(-1, NULL, WNOHANG) > 0)
+			errx(2, "a process ended before it began");
+	s->start = true;
+	return s;
+}
+
+/* Whether all were as they should be. */
+static bool end_processes(struct shared *s, int nr)
+{
+	bool good = true;
+
+	for (int status, left = nr; left && wait(&status) > 0; left--)
+		good &= !status;
+	for (int n = 0; n < nr; n++)
+		if (*s->of[n].failure) {
+			printf("# process %d: %s\n", n, s->of[n].failure);
+			good = false;
+		}
+	return good;
+}
+
+static void processes(void)
+{
+	int file = make_file(need("HMM_DAX_EXT4"), PROCESSES * SLICE);
+	struct shared *s = start_processes(PROCESSES, file, ~0ULL);
+	u64 moved = 0, invalidated = 0, least;
+	time_t end = time(NULL) + seconds;
+	bool good;
+
 	/* Each gets its turn, however slow the machine is. */
 	for (least = 0; time(NULL) < end || (!least && time(NULL) < end + 600); sleep(1)) {
 		least = ~0ULL;
@@ -265,15 +303,10 @@ static void processes(void)
 				least = s->of[n].moved;
 	}
 	s->stop = true;
-	for (int status; left && wait(&status) > 0; left--)
-		good &= !status;
+	good = end_processes(s, PROCESSES);
 	for (int n = 0; n < PROCESSES; n++) {
 		moved += s->of[n].moved;
 		invalidated += s->of[n].invalidations;
-		if (*s->of[n].failure) {
-			printf("# process %d: %s\n", n, s->of[n].failure);
-			good = false;
-		}
 	}
 	result(good && least, "processes: %d, %llu pages moved (at least %llu each), %llu invalidations",
 	       PROCESSES, (unsigned long long)moved, (unsigned long long)least,
@@ -610,6 +643,144 @@ static void latency(void)
 	latency_of("1 GiB, a PUD leaf", pud, GIB, GIB, 20000000);
 }
 
+/* curves */
+
+/* A curve's points, which make bench draws. */
+static u64 point(const char *curve, size_t n, u64 cost)
+{
+	printf("curve %s %zu %llu\n", curve, n, (unsigned long long)cost);
+	return cost;
+}
+
+/* The least that it took, in three runs, to unmap @size bytes that the windows have mapped. */
+static u64 unmap_cost(char *p, size_t size, const int *fds, int nr)
+{
+	u64 least = ~0ULL;
+
+	for (int run = 0; run < 3; run++) {
+		u64 took;
+
+		for (int i = 0; i < nr; i++)
+			if (dma_map(fds[i], p, size, NULL))
+				errx(2, "curves: window %d cannot be mapped", i);
+		for (size_t at = 0; at < size; at += page)
+			p[at] = 1;
+		took = now();
+		madvise(p, size, MADV_DONTNEED);
+		took = now() - took;
+		if (took < least)
+			least = took;
+	}
+	return least;
+}
+
+#define MANY	4000
+
+/* One page more is unmapped, which no window has; then a page that all have. */
+static void curves_of_windows(void)
+{
+	static const int numbers[] = { 0, 1, 4, 16, 64, 256, 1024, MANY };
+	static int fds[MANY];
+	char *p = room((MANY + 1) * page), *other = p + MANY * page;
+	u64 beside[ARRAY_SIZE(numbers)], over[ARRAY_SIZE(numbers)];
+	int nr = 0;
+
+	if (mprotect(p, (MANY + 1) * page, PROT_READ | PROT_WRITE))
+		err(2, "mprotect");
+	for (size_t n = 0; n < ARRAY_SIZE(numbers); n++) {
+		for (; nr < numbers[n]; nr++) {
+			fds[nr] = device(DIRECT);
+			if (mirror(fds[nr], p + nr * page, page))
+				errx(2, "curves: no window %d", nr);
+		}
+		beside[n] = point("windows_beside", nr, unmap_cost(other, page, NULL, 0));
+	}
+	while (nr)
+		close(fds[--nr]);
+	for (size_t n = 0; n < ARRAY_SIZE(numbers); n++) {
+		for (; nr < numbers[n]; nr++) {
+			fds[nr] = device(DIRECT);
+			if (mirror(fds[nr], p, page))
+				errx(2, "curves: no window %d", nr);
+		}
+		over[n] = point("windows_over", nr, unmap_cost(p, page, fds, nr));
+	}
+	while (nr)
+		close(fds[--nr]);
+	munmap(p, (MANY + 1) * page);
+	result(beside[ARRAY_SIZE(numbers) - 1] < 2 * beside[1],
+	       "curves: %d windows cost a page that they do not have less than twice of what one costs",
+	       MANY);
+	/* By window: what the first 64 cost each, with a quarter more for caches. */
+	result((over[7] - over[0]) / MANY < (over[4] - over[0]) * 5 / 4 / numbers[4],
+	       "curves: each of %d windows over a page costs no more than each of %d", MANY,
+	       numbers[4]);
+}
+
+static void curves_of_pages(void)
+{
+	static const size_t numbers[] = { 1, 8, 64, 512, 4096, 1 << 15, 1 << 18 };
+	size_t slice = 64 * MIB, size = numbers[6] * page;
+	int file = open(need("HMM_DAX_DEV_PTE"), O_RDWR), fd = device(EDU);
+	char *p = room(size);
+	u64 cost[ARRAY_SIZE(numbers)];
+
+	if (file < 0)
+		err(2, "%s", need("HMM_DAX_DEV_PTE"));
+	for (size_t at = 0; at < size; at += slice)
+		map_file(p + at, slice, file, 0);
+	for (size_t n = 0; n < ARRAY_SIZE(numbers); n++)
+		point("pages_not_mirrored", numbers[n],
+		      unmap_cost(p, numbers[n] * page, NULL, 0));
+	if (mirror(fd, p, size))
+		errx(2, "curves: no window");
+	for (size_t n = 0; n < ARRAY_SIZE(numbers); n++)
+		cost[n] = point("pages_mirrored", numbers[n],
+				unmap_cost(p, numbers[n] * page, &fd, 1));
+	result(cost[6] / numbers[6] < cost[3] * 5 / 4 / numbers[3],
+	       "curves: each of %zu pages costs no more than each of %zu", numbers[6], numbers[3]);
+	close(fd);
+	munmap(p, size);
+	close(file);
+}
+
+static void curves_of_processes(void)
+{
+	static const int numbers[] = { 1, 4, 16, PROCESSES };
+	int file = make_file(need("HMM_DAX_EXT4"), PROCESSES * SLICE);
+	const u64 moves = 200;
+	u64 cost[ARRAY_SIZE(numbers)];
+	bool good = true;
+
+	for (size_t n = 0; n < ARRAY_SIZE(numbers); n++) {
+		u64 begin, end = 0;
+		struct shared *s = start_processes(numbers[n], file, moves);
+
+		begin = now();
+		good &= end_processes(s, numbers[n]);
+		for (int i = 0; i < numbers[n]; i++)
+			if (s->of[i].end > end)
+				end = s->of[i].end;
+		cost[n] = point("processes", numbers[n], (end - begin) / moves / numbers[n]);
+		munmap(s, sizeof(*s));
+	}
+	close(file);
+	result(good && cost[3] < 2 * cost[0],
+	       "curves: a page that one of %d processes moves costs less than twice of what it costs one alone",
+	       PROCESSES);
+}
+
+static void curves(void)
+{
+	struct rlimit limit = { MANY + 100, MANY + 100 };
+
+	if (setrlimit(RLIMIT_NOFILE, &limit))
+		err(2, "setrlimit");
+	curves_of_windows();
+	curves_of_pages();
+	curves_of_processes();
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -619,6 +790,7 @@ static const struct {
 	{ "notifiers", notifiers },
 	{ "memcg", memcg },
 	{ "latency", latency },
+	{ "curves", curves },
 };
 
 int main(int argc, char **argv)
